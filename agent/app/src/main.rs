@@ -1,0 +1,2 @@
+//! The Whimbrel device agent
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tensors, model import and the Backend, Model and Session traits

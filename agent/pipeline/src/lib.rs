@@ -1,0 +1,1 @@
+//! Declarative pre- and post-processing that travels with the model

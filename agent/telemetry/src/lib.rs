@@ -1,0 +1,1 @@
+//! Windows of sketches, and the spool that holds them while offline

@@ -1,0 +1,2 @@
+//! The Whimbrel operator command line
+fn main() {}

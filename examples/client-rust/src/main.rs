@@ -1,0 +1,2 @@
+//! Calls a model on the agent, in Rust
+fn main() {}

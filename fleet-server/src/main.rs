@@ -1,0 +1,2 @@
+//! The Whimbrel fleet server
+fn main() {}

@@ -1,0 +1,1 @@
+//! Fetches, verifies and installs signed model bundles
