@@ -1,2 +1,54 @@
-//! Project tasks: demo, test, bench, tidy, dist
-fn main() {}
+//! Project tasks: `cargo xtask demo | test | bench | tidy | dist`.
+//!
+//! Kept light, since it is built before everything else: it starts other programs and reads their output.
+
+mod bench;
+mod command;
+mod demo;
+mod dist;
+mod python;
+mod target;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
+  test [FILTER]              every test, on real components that it installs and starts itself
+  bench cpu [--json]         inference time of the shipped model beside ONNX Runtime, in interleaved rounds
+  tidy                       layout, arrows between crates, style rules, board descriptions, links in docs
+  dist [--target NAME]       a release archive for one of targets/ (default: this machine's)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) = match args.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    let result = match task {
+        "demo" => demo::run(rest),
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "tidy" => tidy::run(),
+        "dist" => dist::run(rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("error: reading the task: {other:?} is none\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: cargo xtask {task}: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
