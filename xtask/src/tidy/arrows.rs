@@ -10,11 +10,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("updater", &["whimbrel-wire"]),
     ("agent/infer", &[]),
     ("agent/pipeline", &["whimbrel-infer", "whimbrel-wire"]),
+    ("agent/gpu", &[]),
     ("agent/telemetry", &["whimbrel-wire"]),
     ("agent/serve", &["whimbrel-infer", "whimbrel-pipeline", "whimbrel-wire"]),
     (
         "agent/app",
         &[
+            "whimbrel-gpu",
             "whimbrel-infer",
             "whimbrel-pipeline",
             "whimbrel-serve",
