@@ -1,1 +1,26 @@
-//! Tensors, model import and the Backend, Model and Session traits
+//! Tensors, model import, and what runs a model.
+//!
+//! A [`Backend`] turns the bytes of an ONNX file into a [`Model`]; a model gives out [`Session`]s, one per thread; a
+//! session runs. Nothing here knows a network, a bundle or a clock. Whatever a file or a tensor holds, the answer is a
+//! value or a typed error, never a panic and never an allocation that the caller's limits do not allow.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
+//! | [`tensor`] | a checked array of such elements |
+//! | [`backend`] | the three traits, and the list of backends |
+//! | [`error`] | why a model was not loaded or not run |
+//! | [`limits`] | what a file from outside may ask for |
+
+pub mod backend;
+pub mod datatype;
+pub mod error;
+pub mod limits;
+pub mod tensor;
+mod tract;
+
+pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file};
+pub use datatype::{Datatype, Element};
+pub use error::{LoadError, RunError};
+pub use limits::ImportLimits;
+pub use tensor::{Tensor, TensorError, element_count};

@@ -1,0 +1,127 @@
+//! The three traits between a model and what runs it, and the list of backends.
+
+use crate::{
+    datatype::Datatype,
+    error::{LoadError, RunError},
+    limits::ImportLimits,
+    tensor::Tensor,
+    tract::Tract,
+};
+use std::{fmt, io::Read, path::Path, sync::Arc};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// What the file may ask for.
+    pub limits: ImportLimits,
+}
+
+/// Makes models of ONNX files.
+pub trait Backend: Send + Sync {
+    /// Its name on command lines and in reports.
+    fn name(&self) -> &'static str;
+
+    /// Makes a model of the bytes of an ONNX file.
+    ///
+    /// # Errors
+    /// The file is malformed, beyond the limits, or needs what the backend lacks.
+    fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+}
+
+/// A loaded model. It is immutable and shared; work happens in sessions.
+pub trait Model: Send + Sync {
+    /// What it reads, in the file's order.
+    fn inputs(&self) -> &[TensorInfo];
+
+    /// What it answers, in the file's order.
+    fn outputs(&self) -> &[TensorInfo];
+
+    /// A place to run it. Making one is cheap, keeping one for the next run is cheaper.
+    fn session(&self) -> Box<dyn Session>;
+
+    /// Multiplications with accumulation per run, where the shapes are fixed and the backend can tell.
+    fn macs(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The working memory of one run at a time.
+pub trait Session: Send {
+    /// Runs the model. Every input must be given; others are ignored. All outputs come back in the file's order.
+    ///
+    /// # Errors
+    /// An input is missing or does not fit; the run failed; a float output is not finite.
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError>;
+}
+
+/// What a model says about one of its inputs or outputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub datatype: Datatype,
+    /// Its sizes; `None` where any is accepted or it depends on the inputs.
+    pub shape: Vec<Option<usize>>,
+}
+
+impl TensorInfo {
+    /// Whether a tensor of this shape fits.
+    #[must_use]
+    pub fn accepts(&self, shape: &[usize]) -> bool {
+        self.shape.len() == shape.len()
+            && self.shape.iter().zip(shape).all(|(want, have)| want.is_none_or(|w| w == *have))
+    }
+
+    /// The shape as people write it, with -1 for any size.
+    #[must_use]
+    pub fn shape_text(&self) -> String {
+        let sizes: Vec<String> =
+            self.shape.iter().map(|d| d.map_or_else(|| "-1".to_owned(), |d| d.to_string())).collect();
+        format!("[{}]", sizes.join(", "))
+    }
+}
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.name, self.datatype, self.shape_text())
+    }
+}
+
+/// Every backend of this build.
+#[must_use]
+pub const fn backends() -> &'static [&'static dyn Backend] {
+    &[&Tract]
+}
+
+/// The backend of that name; `auto` and `cpu` pick the best of this build that runs on the processor.
+///
+/// # Errors
+/// The name is unknown, or the backend is not part of this build.
+pub fn backend(name: &str) -> Result<&'static dyn Backend, LoadError> {
+    match name {
+        "auto" | "cpu" | "tract" => Ok(&Tract),
+        "gpu" => Err(unsupported(name, "this build has no GPU backend")),
+        _ => Err(unsupported(name, "expected auto, cpu, gpu or tract")),
+    }
+}
+
+fn unsupported(name: &str, why: &'static str) -> LoadError {
+    LoadError::UnsupportedBackend { name: name.chars().take(80).collect(), why }
+}
+
+/// Reads an ONNX file, at most as large as the limits allow, and loads it.
+///
+/// # Errors
+/// The file cannot be read or is too large; see [`Backend::load`].
+pub fn load_file(
+    backend: &dyn Backend,
+    path: &Path,
+    options: &LoadOptions,
+) -> Result<Arc<dyn Model>, LoadError> {
+    let max = options.limits.file_size_bytes_max;
+    let fail = |source| LoadError::Read { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
+    backend.load(&bytes, options)
+}

@@ -1,0 +1,191 @@
+//! The file as a template, from which plans for concrete shapes are made.
+
+use super::{
+    check, convert,
+    guard::{guarded, one_line},
+    plan::{self, Plan},
+    scan,
+};
+use crate::{backend::TensorInfo, datatype::Datatype, error::LoadError, limits::ImportLimits};
+use std::collections::HashSet;
+use tract_onnx::{
+    model::ParseResult,
+    pb::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension::Value},
+    prelude::{Framework, InferenceModel},
+    tract_hir::internal::bail,
+};
+
+/// A parsed file, and its plan for the smallest shapes it takes.
+pub(crate) struct Template {
+    /// The graph without any inference, to make plans from.
+    pub(crate) graph: InferenceModel,
+    /// What it reads.
+    pub(crate) inputs: Vec<TensorInfo>,
+    /// What it answers.
+    pub(crate) outputs: Vec<TensorInfo>,
+    /// For each input, the name of each size that must be the same wherever the name stands.
+    pub(crate) symbols: Vec<Vec<Option<String>>>,
+    /// The plan in which every free size is 1.
+    pub(crate) plan: Plan,
+    /// What it was imported under.
+    pub(crate) limits: ImportLimits,
+}
+
+/// Checks a file and imports it.
+///
+/// # Errors
+/// See [`LoadError`].
+pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, LoadError> {
+    if onnx.len() > limits.file_size_bytes_max {
+        return Err(LoadError::TooLarge {
+            what: "the size of the ONNX file in bytes".into(),
+            found: format!("at least {}", onnx.len()),
+            max: limits.file_size_bytes_max,
+        });
+    }
+    scan::scan(onnx, limits.messages_max)?;
+    let framework = tract_onnx::onnx();
+    let proto = guarded(|| framework.proto_model_for_read(&mut &*onnx))
+        .map_err(|why| LoadError::Malformed { why })?;
+    check::check(&proto, &framework.op_register, limits)?;
+    let graph =
+        proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
+    let (inputs, symbols) = declared_inputs(graph, limits)?;
+    let sizes: Vec<Vec<usize>> =
+        inputs.iter().map(|info| info.shape.iter().map(|d| d.unwrap_or(1)).collect()).collect();
+    let shapes: Vec<(Datatype, &[usize])> =
+        inputs.iter().zip(&sizes).map(|(info, shape)| (info.datatype, shape.as_slice())).collect();
+    let (template, plan) = parse_and_plan(&proto, &shapes, has_free_sizes(&inputs), limits)?;
+    let outputs = outputs(graph, &plan, has_free_sizes(&inputs))?;
+    Ok(Template { graph: template, inputs, outputs, symbols, plan, limits: limits.clone() })
+}
+
+/// Whether any input takes more than one shape.
+pub(crate) fn has_free_sizes(inputs: &[TensorInfo]) -> bool {
+    inputs.iter().any(|info| info.shape.contains(&None))
+}
+
+type Symbols = Vec<Vec<Option<String>>>;
+
+fn declared_inputs(
+    graph: &GraphProto,
+    limits: &ImportLimits,
+) -> Result<(Vec<TensorInfo>, Symbols), LoadError> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    let mut infos = Vec::new();
+    let mut symbols = Vec::new();
+    for input in graph.input.iter().filter(|input| !constants.contains(input.name.as_str())) {
+        let (info, names) = declared_input(input, limits)?;
+        if infos.iter().any(|other: &TensorInfo| other.name == info.name) {
+            return Err(LoadError::Malformed { why: format!("two inputs are named {:?}", info.name) });
+        }
+        infos.push(info);
+        symbols.push(names);
+    }
+    Ok((infos, symbols))
+}
+
+fn declared_input(
+    input: &ValueInfoProto,
+    limits: &ImportLimits,
+) -> Result<(TensorInfo, Vec<Option<String>>), LoadError> {
+    let name = one_line(&input.name);
+    let (datatype, tensor) = convert::declared(input.r#type.as_ref())
+        .map_err(|datatype| LoadError::UnsupportedDatatype { tensor: name.clone(), datatype })?;
+    let Some(shape) = &tensor.shape else {
+        let why =
+            format!("input {name:?} declares no shape; export the model with one (sizes may be symbolic)");
+        return Err(LoadError::Import { stage: "read its inputs", why });
+    };
+    let too_large = |what: &str, found: String, max| LoadError::TooLarge {
+        what: format!("{what} of input {name:?}"),
+        found,
+        max,
+    };
+    if shape.dim.len() > limits.rank_max {
+        return Err(too_large("the rank", shape.dim.len().to_string(), limits.rank_max));
+    }
+    let mut sizes = Vec::new();
+    let mut symbols = Vec::new();
+    for dim in &shape.dim {
+        let (size, symbol) = match &dim.value {
+            // Exporters write 0 and -1 for a size that is not known.
+            Some(Value::DimValue(v)) if *v > 0 => (usize::try_from(*v).ok(), None),
+            Some(Value::DimParam(symbol)) if !symbol.is_empty() => (None, Some(symbol.clone())),
+            _ => (None, None),
+        };
+        sizes.push(size);
+        symbols.push(symbol);
+    }
+    let smallest: Vec<usize> = sizes.iter().flatten().copied().collect();
+    if crate::tensor::element_count(&smallest).is_none_or(|n| n > limits.tensor_elements_max) {
+        return Err(too_large("the number of elements", format!("{smallest:?}"), limits.tensor_elements_max));
+    }
+    Ok((TensorInfo { name: input.name.clone(), datatype, shape: sizes }, symbols))
+}
+
+/// Parses and plans; where the file's own notes on shapes in between contradict what its operators do, without them.
+fn parse_and_plan(
+    proto: &ModelProto,
+    shapes: &[(Datatype, &[usize])],
+    free_sizes: bool,
+    limits: &ImportLimits,
+) -> Result<(InferenceModel, Plan), LoadError> {
+    let attempt = |ignore_notes: bool| {
+        let framework = tract_onnx::onnx()
+            .with_ignore_output_shapes(true)
+            .with_ignore_output_types(ignore_notes)
+            .with_ignore_value_info(ignore_notes);
+        let template = guarded(|| {
+            let ParseResult { model, unresolved_inputs, .. } = framework.parse(proto, None)?;
+            if !unresolved_inputs.is_empty() {
+                bail!("no node makes what others read: {unresolved_inputs:?}");
+            }
+            if model.inputs.len() != shapes.len() {
+                bail!("{} inputs are declared and {} are read", shapes.len(), model.inputs.len());
+            }
+            Ok(model)
+        })
+        .map_err(|why| LoadError::Import { stage: "read its graph", why })?;
+        let plan = plan::build(&template, shapes, limits)
+            .map_err(|why| LoadError::Import { stage: "plan its run", why })?;
+        Ok((template, plan))
+    };
+    // Notes that name symbols would contradict the sizes that a request fixes.
+    if free_sizes {
+        return attempt(true);
+    }
+    attempt(false).or_else(|first| attempt(true).map_err(|_: LoadError| first))
+}
+
+fn outputs(graph: &GraphProto, plan: &Plan, free_sizes: bool) -> Result<Vec<TensorInfo>, LoadError> {
+    graph
+        .output
+        .iter()
+        .zip(&plan.outputs)
+        .map(|(output, (datatype, planned))| {
+            let name = one_line(&output.name);
+            let datatype = datatype.ok_or_else(|| LoadError::UnsupportedDatatype {
+                tensor: name,
+                datatype: "unknown to this program".into(),
+            })?;
+            let shape = if free_sizes { fixed_sizes(output, planned) } else { planned.clone() };
+            Ok(TensorInfo { name: output.name.clone(), datatype, shape })
+        })
+        .collect()
+}
+
+/// Of the sizes planned for the smallest inputs, those that the file declares fixed.
+fn fixed_sizes(output: &ValueInfoProto, planned: &[Option<usize>]) -> Vec<Option<usize>> {
+    let declared =
+        convert::declared(output.r#type.as_ref()).ok().and_then(|(_, tensor)| tensor.shape.as_ref());
+    let is_fixed = |axis: usize, size: usize| {
+        declared
+            .filter(|shape| shape.dim.len() == planned.len())
+            .and_then(|shape| shape.dim.get(axis))
+            .is_some_and(
+                |dim| matches!(&dim.value, Some(Value::DimValue(v)) if usize::try_from(*v) == Ok(size)),
+            )
+    };
+    planned.iter().enumerate().map(|(axis, size)| size.filter(|size| is_fixed(axis, *size))).collect()
+}

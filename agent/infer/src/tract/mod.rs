@@ -1,0 +1,47 @@
+//! The portable backend: tract imports and runs the graph.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `scan` | a walk over the protobuf bytes that bounds what decoding them will cost |
+//! | `check` | what the decoded file declares, against the limits and tract's operators |
+//! | `import` | the file as a template, from which plans for concrete shapes are made |
+//! | `bound` | keeps tract from computing constants beyond the limits |
+//! | `softmax` | keeps tract from making softmax wrong in quantised models |
+//! | `plan` | one optimised graph for one set of input shapes |
+//! | `session` | the model and its sessions |
+//! | `convert` | tensors to tract and back |
+//! | `guard` | panics inside tract become errors |
+
+mod bound;
+mod check;
+mod convert;
+mod guard;
+mod import;
+mod plan;
+mod scan;
+mod session;
+mod softmax;
+
+use crate::{
+    backend::{Backend, LoadOptions, Model},
+    error::LoadError,
+};
+use std::sync::Arc;
+
+/// Runs models with tract's own operators.
+pub(crate) struct Tract;
+
+impl Tract {
+    const NAME: &str = "tract";
+}
+
+impl Backend for Tract {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        let template = import::import(onnx, &options.limits)?;
+        Ok(Arc::new(session::TractModel::new(template)))
+    }
+}
