@@ -196,7 +196,7 @@ impl Manifest {
         if !(self.golden.tolerance >= 0.0 && self.golden.tolerance.is_finite()) {
             return Err("golden.tolerance: expected a finite number, 0 or more".into());
         }
-        if !(self.needs.latency_ms_max > 0.0) {
+        if self.needs.latency_ms_max.is_nan() || self.needs.latency_ms_max <= 0.0 {
             return Err("needs.latency_ms_max: expected a number above 0".into());
         }
         if !(0.0..=1.0).contains(&self.probation.error_rate_max) {

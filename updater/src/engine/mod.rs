@@ -1,0 +1,231 @@
+//! Runs the update machine of every model against disk, network and host.
+
+mod driver;
+mod fetch;
+mod host;
+mod local;
+mod resolve;
+mod work;
+
+pub use host::{Host, Traffic};
+
+use crate::{
+    disk::{Disk, DiskError, Files},
+    journal::{Journal, JournalError},
+    slots::Slots,
+    store::Store,
+    transport::{Backoff, Transport},
+    tuf::{Trust, TufError},
+};
+use driver::Driver;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use semver::Version;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use whimbrel_wire::{
+    ModelName,
+    desired::{DesiredState, MODELS_MAX},
+    report::ModelReport,
+};
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The device's state folder; `trust/` below it must have been initialised (see [`Trust::init`]).
+    pub state_dir: PathBuf,
+    /// Version of the program around the engine, for which bundles may set a minimum.
+    pub agent_version: Version,
+    /// Delays after a failed download.
+    pub backoff: Backoff,
+    /// How often live counts are looked at during probation.
+    pub probation_poll: Duration,
+    /// The device's clock.
+    pub now: fn() -> OffsetDateTime,
+    /// The device's disk.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl EngineConfig {
+    /// A configuration with the usual delays and the real disk and clock.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>, agent_version: Version) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            agent_version,
+            backoff: Backoff::default(),
+            probation_poll: Duration::from_millis(200),
+            now: OffsetDateTime::now_utc,
+            disk: Arc::new(Files),
+        }
+    }
+}
+
+/// Why an engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The state folder cannot be used.
+    #[error("open the state folder: {0}")]
+    Disk(#[from] DiskError),
+}
+
+/// Keeps every model of a device at the version asked for.
+pub struct Engine<H, T> {
+    core: Arc<Core<H, T>>,
+    drivers: Vec<Driver<H, T>>,
+    broken: Vec<(ModelName, JournalError)>,
+}
+
+impl<H, T> fmt::Debug for Engine<H, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("config", &self.core.config).finish_non_exhaustive()
+    }
+}
+
+/// What the machines of all models share.
+pub(crate) struct Core<H, T> {
+    config: EngineConfig,
+    host: H,
+    transport: T,
+    trust: AsyncMutex<Option<Trust>>,
+    store: Store,
+    slots: Slots,
+    journal: Journal,
+    reports: Mutex<BTreeMap<ModelName, ModelReport>>,
+}
+
+impl<H: Host, T: Transport> Engine<H, T> {
+    /// Reads every model's journal and lets the host serve what it names: the candidate with its fallback where probation was
+    /// interrupted, otherwise the active version. A journal or bundle that cannot be read stops only its own model
+    /// (see [`Engine::broken`]); a trust folder that cannot be read stops updates, which are then refused with that reason.
+    ///
+    /// # Errors
+    /// When the state folder cannot be used at all.
+    pub async fn open(config: EngineConfig, host: H, transport: T) -> Result<Self, EngineError> {
+        let (disk, dir) = (Arc::clone(&config.disk), config.state_dir.clone());
+        let core = Arc::new(Core {
+            store: Store::open(Arc::clone(&disk), &dir.join("chunks"))?,
+            slots: Slots::new(Arc::clone(&disk), &dir.join("models")),
+            journal: Journal::open(disk, &dir.join("journal"))?,
+            trust: AsyncMutex::new(None),
+            reports: Mutex::default(),
+            config,
+            host,
+            transport,
+        });
+        let mut engine = Self { drivers: Vec::new(), broken: Vec::new(), core };
+        for model in engine.core.journal.models()? {
+            match engine.core.journal.read(&model) {
+                Ok(record) => {
+                    let record = record.unwrap_or_default();
+                    let driver = Driver::recover(Arc::clone(&engine.core), model, record).await;
+                    engine.drivers.push(driver);
+                }
+                Err(error) => {
+                    tracing::error!(%model, %error, "the model is left alone");
+                    engine.broken.push((model, error));
+                }
+            }
+        }
+        Ok(engine)
+    }
+
+    /// The models whose journal cannot be read, and why. They are not served, and not touched until that is put right.
+    #[must_use]
+    pub fn broken(&self) -> &[(ModelName, JournalError)] {
+        &self.broken
+    }
+
+    /// What is known of every model now, sorted by name.
+    #[must_use]
+    pub fn reports(&self) -> Vec<ModelReport> {
+        self.core.reports()
+    }
+
+    /// Follows the desired state until its sender is dropped. `on_change` gets the state of every model, sorted by name, after
+    /// each change. Returning in this way is an orderly stop, which no candidate is blamed for; dropping the future
+    /// counts as a crash of any candidate that serves.
+    pub async fn run(
+        self,
+        mut desired: watch::Receiver<Option<DesiredState>>,
+        on_change: impl Fn(Vec<ModelReport>) + Send + Sync,
+    ) {
+        let Self { core, drivers, broken } = self;
+        let (newest, offers) = watch::channel(None);
+        let publish = || on_change(core.reports());
+        let mut known: Vec<ModelName> = drivers.iter().map(|d| d.model().clone()).collect();
+        known.extend(broken.into_iter().map(|(model, _)| model));
+        let mut running: FuturesUnordered<_> =
+            drivers.into_iter().map(|d| d.run(offers.clone(), &publish)).collect();
+        desired.mark_changed();
+        loop {
+            tokio::select! {
+                changed = desired.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let state = desired.borrow_and_update().clone();
+                    if !accept(&newest, state) {
+                        continue;
+                    }
+                    for model in unknown(&newest, &known) {
+                        let driver = Driver::new(Arc::clone(&core), model.clone());
+                        running.push(driver.run(offers.clone(), &publish));
+                        known.push(model);
+                    }
+                }
+                Some(()) = running.next() => {}
+            }
+        }
+        // The drivers see the end of the offers, come to rest and return.
+        drop(newest);
+        while running.next().await.is_some() {}
+    }
+}
+
+/// Passes a desired state on, unless a newer one was seen.
+fn accept(newest: &watch::Sender<Option<DesiredState>>, state: Option<DesiredState>) -> bool {
+    let Some(state) = state else { return false };
+    if newest.borrow().as_ref().is_some_and(|seen| seen.serial > state.serial) {
+        tracing::warn!(serial = state.serial, "a desired state older than one already seen is ignored");
+        return false;
+    }
+    newest.send_replace(Some(state));
+    true
+}
+
+/// Models asked for that have no machine yet.
+fn unknown(newest: &watch::Sender<Option<DesiredState>>, known: &[ModelName]) -> Vec<ModelName> {
+    let state = newest.borrow();
+    let names = state.iter().flat_map(|s| &s.models).map(|m| &m.name);
+    let room = MODELS_MAX.saturating_sub(known.len());
+    let new: Vec<_> = names.filter(|n| !known.contains(n)).cloned().collect();
+    if new.len() > room {
+        tracing::error!(refused = new.len() - room, "more models than a device may have");
+    }
+    new.into_iter().take(room).collect()
+}
+
+impl<H, T> Core<H, T> {
+    fn reports(&self) -> Vec<ModelReport> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn keep_report(&self, report: ModelReport) {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.insert(report.name.clone(), report);
+    }
+
+    fn open_trust(&self) -> Result<Trust, TufError> {
+        Trust::open_on(Arc::clone(&self.config.disk), &self.config.state_dir.join("trust"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

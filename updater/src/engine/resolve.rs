@@ -1,0 +1,176 @@
+//! From an offer to a bundle that is signed, not below its floor, and fit for this device.
+
+use super::{
+    Core, Host,
+    work::{Context, blocking, refuse},
+};
+use crate::{
+    hash::sha256,
+    journal::Offer,
+    machine::{Failure, Resolved},
+    transport::Transport,
+    tuf::{Target, Trust},
+};
+use semver::Version;
+use std::{collections::BTreeSet, sync::Arc};
+use whimbrel_wire::{
+    Digest, Message, ModelName, decode,
+    index::{Index, target_path},
+    report::{Reason, ReasonKind},
+};
+
+/// Disk space that must stay free beyond what a bundle needs.
+const SPARE_BYTES: u64 = 4 << 20;
+
+/// Refreshes the metadata, looks the target up, and checks all that can be checked before a chunk is moved. The index is left
+/// in the store.
+pub(super) async fn resolve<H: Host, T: Transport>(
+    context: &Context<H, T>,
+    offer: &Offer,
+) -> Result<Resolved, Failure> {
+    let core = &context.core;
+    let (target, file) = trusted_target(core, &context.model, offer).await?;
+    let index_bytes = index_bytes(core, &target, &file).await?;
+    let (core, model, offer) = (Arc::clone(core), context.model.clone(), offer.clone());
+    blocking(move || {
+        let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
+        is_the_one(&index, &model, &offer)?;
+        let bundle = sha256(&index_bytes);
+        core.store.put(bundle, &index_bytes)?;
+        let installed = core.slots.open(&model, bundle).is_ok();
+        let needed = if installed { (0, 0) } else { (moved_bytes(&index), index.size_bytes()) };
+        let free_bytes = core.config.disk.free_bytes(&core.config.state_dir)?;
+        preflight(&index, &core.config.agent_version, needed.0.saturating_add(needed.1), free_bytes)
+            .map_err(Failure::Final)?;
+        Ok(Resolved { bundle, total_bytes: needed.0, installed })
+    })
+    .await
+}
+
+/// The target that the newest metadata names, and its name on the server.
+async fn trusted_target<H: Host, T: Transport>(
+    core: &Core<H, T>,
+    model: &ModelName,
+    offer: &Offer,
+) -> Result<(Target, String), Failure> {
+    let mut held = core.trust.lock().await;
+    let trust: &mut Trust = match &mut *held {
+        Some(trust) => trust,
+        empty => empty.insert(core.open_trust()?),
+    };
+    trust.refresh(&core.transport, (core.config.now)()).await?;
+    check_floor(trust.floor(model), model, &offer.version)?;
+    let target = trust.target(&offer.target).cloned().ok_or_else(|| {
+        let detail = format!("the signed metadata names no target {:?}", offer.target);
+        refuse(ReasonKind::Inconsistent, detail)
+    })?;
+    let consistent = trust.trusted().root().body().consistent_snapshot;
+    let file = if consistent { target.file() } else { target.path.clone() };
+    Ok((target, file))
+}
+
+fn check_floor(floor: Option<&Version>, model: &ModelName, version: &Version) -> Result<(), Failure> {
+    match floor {
+        Some(floor) if version < floor => {
+            let detail =
+                format!("{model} {version} is asked for, {floor} is the lowest that may be installed");
+            Err(refuse(ReasonKind::BelowFloor, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes of the signed index, from the store where they are there already.
+async fn index_bytes<H: Host, T: Transport>(
+    core: &Core<H, T>,
+    target: &Target,
+    file: &str,
+) -> Result<Vec<u8>, Failure> {
+    let size_bytes_max = Index::SIZE_BYTES_MAX as u64;
+    if target.length_bytes > size_bytes_max {
+        let detail =
+            format!("the index has {} bytes, at most {size_bytes_max} are accepted", target.length_bytes);
+        return Err(refuse(ReasonKind::TooLarge, detail));
+    }
+    if let Some(digest) = target.hashes.sha256
+        && let Some(bytes) = core.store.get(digest, size_bytes_max)?
+        && target.check(&bytes).is_ok()
+    {
+        return Ok(bytes);
+    }
+    let bytes = core.transport.target(file, target.length_bytes).await?;
+    target.check(&bytes)?;
+    Ok(bytes.into())
+}
+
+/// Whether the index is that of the model and version asked for: the fleet chooses among targets by their path, and must
+/// not be able to pass one off as another.
+fn is_the_one(index: &Index, model: &ModelName, offer: &Offer) -> Result<(), Failure> {
+    let manifest = &index.manifest;
+    if manifest.name == *model && manifest.version == offer.version && target_path(manifest) == offer.target {
+        return Ok(());
+    }
+    let detail = format!(
+        "{model} {} is asked for as {:?}, which holds {} {}",
+        offer.version, offer.target, manifest.name, manifest.version
+    );
+    Err(refuse(ReasonKind::Inconsistent, detail))
+}
+
+/// Stored size of all chunks, each counted once.
+fn moved_bytes(index: &Index) -> u64 {
+    let mut seen: BTreeSet<Digest> = BTreeSet::new();
+    index.chunks().filter(|c| seen.insert(c.stored)).map(|c| u64::from(c.stored_bytes)).sum()
+}
+
+/// Whether this device can take the bundle at all.
+fn preflight(index: &Index, agent: &Version, needed_bytes: u64, free_bytes: u64) -> Result<(), Reason> {
+    let agent_min = &index.manifest.needs.agent_min;
+    if agent < agent_min {
+        let detail = format!("the bundle needs agent {agent_min}, this is {agent}");
+        return Err(Reason::new(ReasonKind::AgentTooOld, detail));
+    }
+    if needed_bytes > 0 && free_bytes < needed_bytes.saturating_add(SPARE_BYTES) {
+        let detail =
+            format!("{needed_bytes} bytes and {SPARE_BYTES} to spare are needed, {free_bytes} are free");
+        return Err(Reason::new(ReasonKind::Disk, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle;
+
+    fn index() -> Index {
+        let dir = tempfile::tempdir().expect("temp dir");
+        crate::testing::write_bundle(dir.path(), "m", "1.2.0", b"model");
+        bundle::pack(dir.path()).expect("packs").index().clone()
+    }
+
+    #[test]
+    fn an_old_agent_and_a_full_disk_are_refused_before_any_byte_moves() {
+        let (index, agent) = (index(), Version::new(0, 1, 0));
+        assert!(preflight(&index, &agent, 100, 100 + SPARE_BYTES).is_ok());
+        let kind = |r: Result<(), Reason>| r.expect_err("refused").kind;
+        assert_eq!(kind(preflight(&index, &agent, 100, 99 + SPARE_BYTES)), ReasonKind::Disk);
+        assert_eq!(kind(preflight(&index, &Version::new(0, 0, 9), 0, 0)), ReasonKind::AgentTooOld);
+        assert!(preflight(&index, &agent, 0, 0).is_ok(), "an installed bundle needs no space");
+    }
+
+    #[test]
+    fn a_target_cannot_be_passed_off_as_another_version() {
+        let model = "m".parse().expect("a name");
+        let offer = |version: &str, target: &str| Offer {
+            version: version.parse().expect("a version"),
+            target: target.into(),
+            attempt: 1,
+            rollout: String::new(),
+        };
+        assert!(is_the_one(&index(), &model, &offer("1.2.0", "m/1.2.0.wbi")).is_ok());
+        assert!(is_the_one(&index(), &model, &offer("9.0.0", "m/1.2.0.wbi")).is_err());
+        assert!(is_the_one(&index(), &model, &offer("1.2.0", "m/9.0.0.wbi")).is_err());
+        assert!(is_the_one(&index(), &"n".parse().expect("a name"), &offer("1.2.0", "m/1.2.0.wbi")).is_err());
+    }
+}

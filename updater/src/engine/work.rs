@@ -1,0 +1,170 @@
+//! Performs work and says in an event what came of it.
+
+use super::{Core, Host, fetch::fetch, local::Local, resolve::resolve};
+use crate::{
+    bundle::chunk,
+    disk::DiskError,
+    machine::{Event, Failure, Work},
+    slots::{InstalledBundle, SlotError},
+    store::StoreError,
+    transport::{Transport, TransportError},
+    tuf::TufError,
+};
+use std::sync::Arc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use whimbrel_wire::{
+    Digest, Message, ModelName, decode,
+    index::{Chunk, Index},
+    report::{Reason, ReasonKind},
+};
+
+/// What all work needs.
+pub(super) struct Context<H, T> {
+    pub(super) core: Arc<Core<H, T>>,
+    pub(super) model: ModelName,
+    pub(super) progress: mpsc::UnboundedSender<Event>,
+    pub(super) serving_since: Instant,
+}
+
+/// Performs one piece of work.
+pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work: Work) -> Event {
+    let done = match work {
+        Work::Resolve(offer) => resolve(&context, &offer).await.map(Event::Resolved),
+        Work::Fetch { bundle, active } => fetch(&context, bundle, active).await.map(|()| Event::Fetched),
+        Work::Install { bundle, active } => install(&context, bundle, active)
+            .await
+            .map(|bundle| Event::Installed { policy: bundle.manifest.probation }),
+        Work::Test(bundle) => test(&context, bundle).await.map(|()| Event::Tested),
+        Work::Serve { bundle, fallback } => serve(&context, bundle, fallback).await.map(|()| Event::Served),
+        Work::Withdraw => {
+            context.core.host.withdraw(&context.model).await;
+            Ok(Event::Served)
+        }
+        Work::Watch => {
+            sleep(context.core.config.probation_poll).await;
+            let traffic = context.core.host.traffic(&context.model);
+            Ok(Event::Watched { traffic, elapsed: context.serving_since.elapsed() })
+        }
+        Work::Wait { tries } => {
+            sleep(context.core.config.backoff.jittered(tries)).await;
+            Ok(Event::RetryDue)
+        }
+    };
+    done.unwrap_or_else(Event::Failed)
+}
+
+async fn install<H: Host, T: Transport>(
+    context: &Context<H, T>,
+    bundle: Digest,
+    active: Option<Digest>,
+) -> Result<InstalledBundle, Failure> {
+    let (core, model) = (Arc::clone(&context.core), context.model.clone());
+    blocking(move || {
+        let index_bytes = core.store.get(bundle, Index::SIZE_BYTES_MAX as u64)?;
+        let index_bytes = index_bytes.ok_or_else(|| missing("the bundle's index"))?;
+        let local = Local::open(&core.slots, Arc::clone(&core.config.disk), &model, active);
+        let source = |part: &Chunk| -> Result<Option<Vec<u8>>, DiskError> {
+            if let Some(raw) = local.read(part) {
+                return Ok(Some(raw));
+            }
+            let stored = core.store.get(part.stored, chunk::STORED_BYTES_MAX)?;
+            Ok(stored.and_then(|stored| chunk::unpack(part, &stored).ok()))
+        };
+        let installed = core.slots.install(bundle, &index_bytes, &source)?;
+        // The slot holds all of it now.
+        let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
+        for part in index.chunks() {
+            core.store.remove(part.stored)?;
+        }
+        core.store.remove(bundle)?;
+        Ok(installed)
+    })
+    .await
+}
+
+async fn test<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) -> Result<(), Failure> {
+    let bundle = open(context, bundle)?;
+    context.core.host.self_test(&bundle).await.map_err(Failure::Final)
+}
+
+async fn serve<H: Host, T: Transport>(
+    context: &Context<H, T>,
+    bundle: Digest,
+    fallback: Option<Digest>,
+) -> Result<(), Failure> {
+    let bundle = open(context, bundle)?;
+    // A fallback that cannot be opened must not keep the bundle itself from serving.
+    let fallback = fallback.and_then(|fallback| open(context, fallback).ok());
+    context.core.host.serve(&bundle, fallback.as_ref()).await.map_err(Failure::Final)
+}
+
+fn open<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) -> Result<InstalledBundle, Failure> {
+    Ok(context.core.slots.open(&context.model, bundle)?)
+}
+
+/// Runs disk and CPU work beside the network tasks.
+pub(super) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<R, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(refuse(ReasonKind::Disk, format!("disk work ended early: {e}"))),
+    }
+}
+
+/// A failure that trying again would not mend.
+pub(super) fn refuse(kind: ReasonKind, detail: impl ToString) -> Failure {
+    Failure::Final(Reason::new(kind, detail))
+}
+
+/// Something that was fetched before is gone; it can be fetched again.
+pub(super) fn missing(what: &str) -> Failure {
+    Failure::Gone(Reason::new(ReasonKind::Corrupt, format!("{what} is not on the device any more")))
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        refuse(ReasonKind::Disk, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt { .. } => refuse(ReasonKind::Corrupt, error),
+            StoreError::Disk(error) => error.into(),
+        }
+    }
+}
+
+impl From<SlotError> for Failure {
+    fn from(error: SlotError) -> Self {
+        match &error {
+            SlotError::Missing { .. } => Self::Later(Reason::new(ReasonKind::Corrupt, error)),
+            SlotError::Disk(_) | SlotError::Absent { .. } => refuse(ReasonKind::Disk, error),
+            SlotError::Damaged { .. } => refuse(ReasonKind::Corrupt, error),
+            SlotError::Index { .. } | SlotError::Unfit { .. } => refuse(ReasonKind::Malformed, error),
+        }
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Unavailable { .. } => Self::Later(Reason::new(ReasonKind::Network, error)),
+            TransportError::TooLarge { .. } => refuse(ReasonKind::TooLarge, error),
+            TransportError::NotFound { .. } | TransportError::Refused { .. } => {
+                refuse(ReasonKind::Network, error)
+            }
+        }
+    }
+}
+
+impl From<TufError> for Failure {
+    fn from(error: TufError) -> Self {
+        if error.is_temporary() { Self::Later(error.reason()) } else { Self::Final(error.reason()) }
+    }
+}

@@ -1,0 +1,234 @@
+//! Trusted metadata in a folder, kept up to date from a source.
+
+use super::{
+    Floors, Fresh, Role, RoleName, Root, Snapshot, Target, Targets, Timestamp, Trusted, TufError, Wanted,
+};
+use crate::{
+    disk::{Disk, Files, create_dirs, write_atomically},
+    transport::TransportError,
+};
+use bytes::Bytes;
+use semver::Version;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use time::OffsetDateTime;
+use whimbrel_wire::ModelName;
+
+/// Most roots followed in one refresh. More are followed in the next one.
+pub const ROOT_ROTATIONS_MAX: u32 = 256;
+/// Largest accepted `floors.json`.
+const FLOORS_BYTES_MAX: u64 = 4 << 20;
+const FLOORS_FILE: &str = "floors.json";
+
+/// Where metadata files come from.
+pub trait Source: Send + Sync {
+    /// A metadata file by its name; `None` when the source has none of that name.
+    ///
+    /// # Errors
+    /// When it could not be had whole, or is longer than `size_bytes_max`.
+    fn metadata(
+        &self,
+        file: &str,
+        size_bytes_max: u64,
+    ) -> impl Future<Output = Result<Option<Bytes>, TransportError>> + Send;
+}
+
+impl<S: Source> Source for Arc<S> {
+    fn metadata(
+        &self,
+        file: &str,
+        size_bytes_max: u64,
+    ) -> impl Future<Output = Result<Option<Bytes>, TransportError>> + Send {
+        S::metadata(self, file, size_bytes_max)
+    }
+}
+
+/// Trusted metadata in a folder: `root.json`, `timestamp.json`, `snapshot.json`, `targets.json` as they came, and `floors.json`.
+/// An accepted file is on disk before it is acted upon, so that no restart forgets it.
+#[derive(Debug)]
+pub struct Trust {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    trusted: Trusted,
+    floors: Floors,
+}
+
+impl Trust {
+    /// Begins a trust folder from a root that was obtained in a trusted way (its hash came with the enrolment).
+    ///
+    /// # Errors
+    /// When the root is not signed as it demands itself, or cannot be written.
+    pub fn init(dir: &Path, root: &[u8]) -> Result<Self, TufError> {
+        Self::init_on(Arc::new(Files), dir, root)
+    }
+
+    /// [`Trust::init`] on another disk.
+    ///
+    /// # Errors
+    /// As [`Trust::init`].
+    pub fn init_on(disk: Arc<dyn Disk>, dir: &Path, root: &[u8]) -> Result<Self, TufError> {
+        let trusted = Trusted::new(root)?;
+        create_dirs(&*disk, dir)?;
+        for role in [RoleName::Timestamp, RoleName::Snapshot, RoleName::Targets] {
+            disk.remove_file(&dir.join(role.file()))?;
+        }
+        write_atomically(&*disk, &dir.join(RoleName::Root.file()), root)?;
+        let trust = Self { dir: dir.to_owned(), floors: read_floors(&*disk, dir)?, disk, trusted };
+        Ok(trust)
+    }
+
+    /// Opens a trust folder and checks all that is in it again, save expiry.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is damaged, or is not signed by the trusted root: never taken for a first start.
+    pub fn open(dir: &Path) -> Result<Self, TufError> {
+        Self::open_on(Arc::new(Files), dir)
+    }
+
+    /// [`Trust::open`] on another disk.
+    ///
+    /// # Errors
+    /// As [`Trust::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, TufError> {
+        let damaged = |role: RoleName, e: &dyn std::fmt::Display| TufError::Damaged {
+            path: dir.join(role.file()),
+            reason: e.to_string(),
+        };
+        let read = |role: RoleName, max| disk.read(&dir.join(role.file()), max);
+        let root = read(RoleName::Root, Root::SIZE_BYTES_MAX)?
+            .ok_or_else(|| damaged(RoleName::Root, &"it is missing; enrol the device again"))?;
+        let mut trusted = Trusted::new(&root).map_err(|e| damaged(RoleName::Root, &e))?;
+        if let Some(bytes) = read(RoleName::Timestamp, Timestamp::SIZE_BYTES_MAX)? {
+            trusted.restore_timestamp(&bytes).map_err(|e| damaged(RoleName::Timestamp, &e))?;
+        }
+        if let Some(bytes) = read(RoleName::Snapshot, Snapshot::SIZE_BYTES_MAX)? {
+            trusted.restore_snapshot(&bytes).map_err(|e| damaged(RoleName::Snapshot, &e))?;
+        }
+        if let Some(bytes) = read(RoleName::Targets, Targets::SIZE_BYTES_MAX)? {
+            trusted.restore_targets(&bytes).map_err(|e| damaged(RoleName::Targets, &e))?;
+        }
+        let mut floors = read_floors(&*disk, dir)?;
+        if let Some(targets) = trusted.targets() {
+            raise(&mut floors, &targets.body().floors);
+        }
+        Ok(Self { dir: dir.to_owned(), floors, disk, trusted })
+    }
+
+    /// Brings all four roles up to date (section 5). On failure everything accepted so far stays, and nothing else changes.
+    ///
+    /// # Errors
+    /// What could not be fetched, or why it is not trusted.
+    pub async fn refresh(&mut self, source: &impl Source, now: OffsetDateTime) -> Result<(), TufError> {
+        self.refresh_root(source, now).await?;
+        // Each file is checked on a copy, which replaces the trusted set only once the file is on disk.
+        let bytes = fetch(source, self.trusted.timestamp_wanted()).await?;
+        let mut next = self.trusted.clone();
+        if next.update_timestamp(&bytes, now)? == Fresh::New {
+            self.keep(RoleName::Timestamp, &bytes)?;
+            self.trusted = next;
+        }
+        if let Some(wanted) = self.trusted.snapshot_wanted()? {
+            let bytes = fetch(source, wanted).await?;
+            let mut next = self.trusted.clone();
+            next.update_snapshot(&bytes, now)?;
+            self.keep(RoleName::Snapshot, &bytes)?;
+            self.trusted = next;
+        }
+        if let Some(wanted) = self.trusted.targets_wanted(now)? {
+            let bytes = fetch(source, wanted).await?;
+            let mut next = self.trusted.clone();
+            next.update_targets(&bytes, now)?;
+            self.keep_floors(&next)?;
+            self.keep(RoleName::Targets, &bytes)?;
+            self.trusted = next;
+        }
+        self.trusted.finish(now)
+    }
+
+    /// The metadata itself.
+    #[must_use]
+    pub const fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// A target by its path. Only after a refresh that succeeded is it known to be the newest.
+    #[must_use]
+    pub fn target(&self, path: &str) -> Option<&Target> {
+        self.trusted.target(path)
+    }
+
+    /// The lowest version of a model that may be installed: the highest floor ever seen.
+    #[must_use]
+    pub fn floor(&self, model: &ModelName) -> Option<&Version> {
+        self.floors.get(model)
+    }
+
+    async fn refresh_root(&mut self, source: &impl Source, now: OffsetDateTime) -> Result<(), TufError> {
+        for _ in 0..ROOT_ROTATIONS_MAX {
+            let Wanted { file, size_bytes_max } = self.trusted.root_wanted();
+            let Some(bytes) = source.metadata(&file, size_bytes_max).await? else { break };
+            let mut next = self.trusted.clone();
+            let rotated = next.update_root(&bytes)?;
+            // Void files go first: were the new root there already, what is left of them would not be signed by it
+            // and pass for damage.
+            if rotated.online {
+                self.forget(RoleName::Timestamp)?;
+                self.forget(RoleName::Snapshot)?;
+            }
+            if rotated.targets {
+                self.forget(RoleName::Targets)?;
+            }
+            self.keep(RoleName::Root, &bytes)?;
+            self.trusted = next;
+        }
+        self.trusted.finish_root(now)
+    }
+
+    fn keep(&self, role: RoleName, bytes: &[u8]) -> Result<(), TufError> {
+        Ok(write_atomically(&*self.disk, &self.dir.join(role.file()), bytes)?)
+    }
+
+    fn forget(&self, role: RoleName) -> Result<(), TufError> {
+        self.disk.remove_file(&self.dir.join(role.file()))?;
+        Ok(self.disk.sync_dir(&self.dir)?)
+    }
+
+    /// Raises the floors to those of the targets role; on disk before the targets are, so that no restart lowers one.
+    fn keep_floors(&mut self, next: &Trusted) -> Result<(), TufError> {
+        let Some(targets) = next.targets() else { return Ok(()) };
+        let mut floors = self.floors.clone();
+        raise(&mut floors, &targets.body().floors);
+        if floors != self.floors {
+            let text = serde_json::to_vec(&floors)
+                .map_err(|e| TufError::Malformed { role: RoleName::Targets, reason: e.to_string() })?;
+            write_atomically(&*self.disk, &self.dir.join(FLOORS_FILE), &text)?;
+            self.floors = floors;
+        }
+        Ok(())
+    }
+}
+
+async fn fetch(source: &impl Source, wanted: Wanted) -> Result<Bytes, TufError> {
+    let Wanted { file, size_bytes_max } = wanted;
+    source.metadata(&file, size_bytes_max).await?.ok_or(TufError::Absent { file })
+}
+
+fn read_floors(disk: &dyn Disk, dir: &Path) -> Result<Floors, TufError> {
+    let path = dir.join(FLOORS_FILE);
+    let Some(bytes) = disk.read(&path, FLOORS_BYTES_MAX)? else { return Ok(Floors::new()) };
+    serde_json::from_slice(&bytes).map_err(|e| TufError::Damaged { path, reason: e.to_string() })
+}
+
+fn raise(floors: &mut Floors, seen: &Floors) {
+    for (model, version) in seen {
+        match floors.get_mut(model) {
+            Some(floor) if *floor >= *version => {}
+            Some(floor) => *floor = version.clone(),
+            None => {
+                floors.insert(model.clone(), version.clone());
+            }
+        }
+    }
+}
