@@ -109,8 +109,15 @@ fn softmax(tensor: &Tensor) -> Result<Tensor, OpError> {
     finite(tensor.shape().to_vec(), &values)
 }
 
-/// The indices of the `k` largest elements of each row, largest first; equal elements in the order of their indices.
-fn top_k(tensor: &Tensor, k: usize) -> Result<(Vec<usize>, Vec<(usize, f32)>), OpError> {
+/// What `top_k` picks, row by row.
+struct Picked {
+    shape: Vec<usize>,
+    /// Index along the last axis, and value.
+    elements: Vec<(usize, f32)>,
+}
+
+/// The `k` largest elements of each row, largest first; equal elements in the order of their indices.
+fn top_k(tensor: &Tensor, k: usize) -> Result<Picked, OpError> {
     let len = row_len(tensor)?;
     if k > len {
         return Err(OpError::TooFew { k, found: len });
@@ -119,18 +126,18 @@ fn top_k(tensor: &Tensor, k: usize) -> Result<(Vec<usize>, Vec<(usize, f32)>), O
     if values.iter().any(|v| v.is_nan()) {
         return Err(OpError::NonFinite);
     }
-    let mut picked = Vec::with_capacity(values.len().checked_div(len).unwrap_or(0).saturating_mul(k));
+    let mut elements = Vec::with_capacity(values.len().checked_div(len).unwrap_or(0).saturating_mul(k));
     for row in values.chunks_exact(len.max(1)) {
         let mut ranked: Vec<(usize, f32)> = row.iter().copied().enumerate().collect();
         // Not total_cmp: it puts 0 above -0, which are equal. NaN was refused above.
         ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0)));
-        picked.extend(ranked.into_iter().take(k));
+        elements.extend(ranked.into_iter().take(k));
     }
     let mut shape = tensor.shape().to_vec();
     if let Some(last) = shape.last_mut() {
         *last = k;
     }
-    Ok((shape, picked))
+    Ok(Picked { shape, elements })
 }
 
 #[allow(clippy::cast_possible_wrap, reason = "an index into a tensor that is in memory")]
@@ -139,18 +146,18 @@ fn top_k_labels(tensor: &Tensor, k: usize, labels: &[String]) -> Result<Tensor, 
     if !labels.is_empty() && labels.len() != found {
         return Err(OpError::Labels { labels: labels.len(), found });
     }
-    let (shape, picked) = top_k(tensor, k)?;
+    let Picked { shape, elements } = top_k(tensor, k)?;
     if labels.is_empty() {
-        let indices: Vec<i64> = picked.iter().map(|(i, _)| *i as i64).collect();
+        let indices: Vec<i64> = elements.iter().map(|(i, _)| *i as i64).collect();
         return Ok(Tensor::from_values(shape, &indices)?);
     }
-    let names = picked.iter().map(|(i, _)| labels.get(*i).cloned().unwrap_or_default().into_bytes());
+    let names = elements.iter().map(|(i, _)| labels.get(*i).cloned().unwrap_or_default().into_bytes());
     Ok(Tensor::from_strings(shape, names.collect())?)
 }
 
 fn top_k_values(tensor: &Tensor, k: usize) -> Result<Tensor, OpError> {
-    let (shape, picked) = top_k(tensor, k)?;
-    let values: Vec<f32> = picked.into_iter().map(|(_, v)| v).collect();
+    let Picked { shape, elements } = top_k(tensor, k)?;
+    let values: Vec<f32> = elements.into_iter().map(|(_, v)| v).collect();
     Ok(Tensor::from_values(shape, &values)?)
 }
 

@@ -25,7 +25,7 @@ pub struct StepError {
     op: &'static str,
     from: String,
     to: String,
-    why: OpError,
+    why: Box<OpError>,
 }
 
 impl Program {
@@ -77,7 +77,7 @@ fn run(
             op: op_name(&step.op),
             from: step.from.clone(),
             to: step.to.clone(),
-            why,
+            why: Box::new(why),
         })?;
         environment.insert(step.to.as_str(), tensor);
     }
