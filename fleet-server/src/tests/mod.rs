@@ -1,0 +1,6 @@
+//! The server as a whole, in this process, over real sockets with real TLS.
+
+mod harness;
+mod http;
+mod mqtt;
+mod ui;
