@@ -11,6 +11,7 @@
 //! - Abort keeps confirmed devices; every other asked device gets back what it was asked to run before. A device that
 //!   confirms at that very moment goes back too.
 //! - Rollback gives every asked device back what it was asked to run before; offline ones find it when they return.
+//! - A version that the device refused or took back is never given back to it: the one before that is.
 //! - Of several rollouts of one model that match a device, the newest that is running, paused or done has it. A done
 //!   rollout goes on to ask matching devices that have no version of the model at all: those that enrolled later.
 

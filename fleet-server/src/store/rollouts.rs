@@ -83,6 +83,8 @@ pub(crate) struct FleetAsked {
     pub(crate) outcome: Outcome,
 }
 
+/// What a device is asked to run (version, target, rollout), what became of that, and what it would go back to.
+type Before = (String, String, String, Option<String>, Option<String>, Option<String>, Option<String>);
 type RolloutRow = (i64, String, String, String, String, i64, Option<i64>, i64);
 
 impl Store {
@@ -273,8 +275,11 @@ impl Store {
 
 async fn ask(tx: &mut Tx, stored: &StoredRollout, who: &Address) -> Result<(), StoreError> {
     let model = stored.spec.model.as_str();
-    let before: Option<(String, String, String)> = sqlx::query_as(
-        "SELECT version, target, rollout FROM assignments WHERE tenant = ? AND device = ? AND model = ?",
+    let before: Option<Before> = sqlx::query_as(
+        "SELECT a.version, a.target, a.rollout, r.outcome, r.previous_version, r.previous_target, r.previous_rollout
+         FROM assignments a LEFT JOIN rollout_devices r
+             ON r.tenant = a.tenant AND r.device = a.device AND 'r-' || r.rollout = a.rollout
+         WHERE a.tenant = ? AND a.device = ? AND a.model = ?",
     )
     .bind(who.tenant.as_str())
     .bind(who.device.as_str())
@@ -282,8 +287,13 @@ async fn ask(tx: &mut Tx, stored: &StoredRollout, who: &Address) -> Result<(), S
     .fetch_optional(&mut **tx)
     .await
     .doing("read what a device was asked to run")?;
-    let (version, target, rollout) =
-        before.map_or((None, None, None), |(v, t, r)| (Some(v), Some(t), Some(r)));
+    // A version that the device refused or took back is nothing to go back to: what it would itself go back to is kept
+    // instead.
+    let (version, target, rollout) = match before {
+        None => (None, None, None),
+        Some((_, _, _, Some(outcome), v, t, r)) if outcome_of(&outcome)?.failed() => (v, t, r),
+        Some((v, t, r, ..)) => (Some(v), Some(t), Some(r)),
+    };
     // Asked again by the same rollout: what was before the first time stays what it goes back to.
     sqlx::query(
         "INSERT INTO rollout_devices

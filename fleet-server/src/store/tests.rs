@@ -146,12 +146,8 @@ async fn windows_age_out_and_sums_stay() {
     assert_eq!(store.telemetry_summary(&who("a").tenant).await.expect("read")[0].requests, 3);
 }
 
-#[tokio::test]
-async fn a_decision_is_carried_out_whole_and_taken_back_whole() {
-    let (_dir, store) = store().await;
-    enrol(&store, "a", "serial-1").await;
-    let tenant = who("a").tenant;
-    let spec = |version| NewRollout {
+fn spec(version: u64) -> NewRollout {
+    NewRollout {
         model: "digits".parse().expect("valid"),
         version: semver::Version::new(version, 0, 0),
         stages: vec![100],
@@ -159,7 +155,14 @@ async fn a_decision_is_carried_out_whole_and_taken_back_whole() {
         success_percent_min: 100,
         on_failure: OnFailure::Pause,
         soak_s: 0,
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_carried_out_whole_and_taken_back_whole() {
+    let (_dir, store) = store().await;
+    enrol(&store, "a", "serial-1").await;
+    let tenant = who("a").tenant;
     let ask = Decision { ask: vec![who("a").device], ..Decision::default() };
     for version in [1, 2] {
         let new = spec(version);
@@ -180,6 +183,32 @@ async fn a_decision_is_carried_out_whole_and_taken_back_whole() {
     assert_eq!((state.serial, model.version.major, model.attempt, model.rollout.as_str()), (3, 1, 2, "r-1"));
     let fleet = store.model_fleet(&tenant, &spec(2).model).await.expect("read");
     assert_eq!(fleet.rollouts[1].rollout.state, RolloutState::RolledBack);
+}
+
+#[tokio::test]
+async fn a_version_that_the_device_refused_is_not_given_back() {
+    let (_dir, store) = store().await;
+    enrol(&store, "a", "serial-1").await;
+    let tenant = who("a").tenant;
+    let ask = Decision { ask: vec![who("a").device], ..Decision::default() };
+    for (version, outcome) in [(1, "active"), (2, "rejected"), (3, "rolled_back"), (4, "pending")] {
+        let new = spec(version);
+        let id = store.add_rollout(&tenant, &new, "t", "test", 0).await.expect("added");
+        let fleet = store.model_fleet(&tenant, &new.model).await.expect("read");
+        let stored = fleet.rollouts.iter().find(|r| r.id == id).expect("there");
+        store.apply(&tenant, stored, &ask, "test", 0).await.expect("applied");
+        sqlx::query("UPDATE rollout_devices SET outcome = ? WHERE rollout = ?")
+            .bind(outcome)
+            .bind(id)
+            .execute(&store.writer)
+            .await
+            .expect("changed");
+    }
+    let fleet = store.model_fleet(&tenant, &spec(4).model).await.expect("read");
+    let back = Decision { give_back: vec![who("a").device], ..Decision::default() };
+    store.apply(&tenant, &fleet.rollouts[3], &back, "test", 0).await.expect("applied");
+    let state = store.desired(&who("a"), 30).await.expect("read").expect("there");
+    assert_eq!((state.models[0].version.major, state.models[0].rollout.as_str()), (1, "r-1"));
 }
 
 #[tokio::test]
