@@ -41,7 +41,8 @@ fn refuses_damage<M: Message>(message: &M) {
 }
 
 fn manifest() -> Manifest {
-    let spec = |name: &str, datatype, shape: &[i64]| TensorSpec { name: name.into(), datatype, shape: shape.into() };
+    let spec =
+        |name: &str, datatype, shape: &[i64]| TensorSpec { name: name.into(), datatype, shape: shape.into() };
     let step = |from: &str, to: &str, op| Step { from: from.into(), to: to.into(), op };
     Manifest {
         name: "digits".parse().expect("valid"),
@@ -121,7 +122,12 @@ fn report(progress: Progress) -> Report {
         sequence: 3,
         at_ms: 1_700_000_000_000,
         agent: semver::Version::new(0, 1, 0),
-        platform: Platform { arch: "aarch64".into(), board: "generic".into(), cores: 4, memory_bytes: 1 << 30 },
+        platform: Platform {
+            arch: "aarch64".into(),
+            board: "generic".into(),
+            cores: 4,
+            memory_bytes: 1 << 30,
+        },
         desired_serial: 7,
         models: vec![ModelReport {
             name: "digits".parse().expect("valid"),

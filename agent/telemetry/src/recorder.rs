@@ -40,12 +40,7 @@ impl RecorderConfig {
     /// The defaults: windows of 300 s, journals of 8 MiB, a backlog of 1 MiB.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self {
-            dir,
-            window: Duration::from_secs(300),
-            journal_bytes_max: 8 << 20,
-            backlog_bytes_max: 1 << 20,
-        }
+        Self { dir, window: Duration::from_secs(300), journal_bytes_max: 8 << 20, backlog_bytes_max: 1 << 20 }
     }
 }
 
@@ -152,7 +147,8 @@ impl Recorder {
                 Some(replayed) => {
                     stat.replayed += replayed.entries;
                     stat.torn_bytes += replayed.torn_bytes;
-                    let journal = Journal::resume(&path, replayed.good_bytes).map_err(io("opening", &path))?;
+                    let journal =
+                        Journal::resume(&path, replayed.good_bytes).map_err(io("opening", &path))?;
                     Some((id, journal, replayed.windows))
                 }
             },

@@ -199,12 +199,7 @@ fn bin_of(edges: &[f64], value: f64) -> usize {
     edges.partition_point(|edge| *edge <= value)
 }
 
-fn slot<'a>(
-    counts: &'a mut BTreeMap<String, u64>,
-    name: &str,
-    names_max: usize,
-    rest: &str,
-) -> &'a mut u64 {
+fn slot<'a>(counts: &'a mut BTreeMap<String, u64>, name: &str, names_max: usize, rest: &str) -> &'a mut u64 {
     let name = if counts.contains_key(name) || counts.len() < names_max { name } else { rest };
     counts.entry(name.to_owned()).or_default()
 }

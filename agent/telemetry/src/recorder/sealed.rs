@@ -33,7 +33,11 @@ impl Sealed {
 }
 
 /// Packs windows into as few batches as their size allows, numbered from `first`. The same windows give the same batches.
-pub(super) fn batches(first: BatchId, windows: &[OpenWindow], stat: &mut RecorderStat) -> Vec<(BatchId, Vec<u8>)> {
+pub(super) fn batches(
+    first: BatchId,
+    windows: &[OpenWindow],
+    stat: &mut RecorderStat,
+) -> Vec<(BatchId, Vec<u8>)> {
     let mut done: Vec<(BatchId, Vec<u8>)> = Vec::new();
     let mut packed: Option<(Batch, Vec<u8>)> = None;
     for window in windows.iter().filter_map(OpenWindow::window) {

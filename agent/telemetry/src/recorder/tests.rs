@@ -33,7 +33,8 @@ fn open_spool(dir: &Path) -> Arc<SledSpool> {
     Arc::new(SledSpool::open(SpoolConfig::new(dir.join("batches"), || NOW)).expect("spool opens"))
 }
 fn open_recorder(dir: &Path, spool: &Arc<SledSpool>) -> Recorder {
-    let recorder = Recorder::open(RecorderConfig::new(dir.join("journal")), Arc::clone(spool) as Arc<dyn Spool>);
+    let recorder =
+        Recorder::open(RecorderConfig::new(dir.join("journal")), Arc::clone(spool) as Arc<dyn Spool>);
     let recorder = recorder.expect("recorder opens");
     for minor in 0..4 {
         recorder.register(&model(), &Version::new(1, minor, 0), &reference(2, 4));
@@ -133,7 +134,8 @@ fn windows_end_by_time_in_either_direction_or_by_size() {
     record(&recorder, 1);
     assert_eq!(recorder.tick(NOW - 400_000).expect("ticked"), 1, "the clock was set back");
     drop(recorder);
-    let config = RecorderConfig { journal_bytes_max: 2000, ..RecorderConfig::new(dir.path().join("journal")) };
+    let config =
+        RecorderConfig { journal_bytes_max: 2000, ..RecorderConfig::new(dir.path().join("journal")) };
     let recorder = Recorder::open(config, Arc::clone(&spool) as Arc<dyn Spool>).expect("opens");
     (0..100).for_each(|n| record(&recorder, n));
     assert_eq!(recorder.tick(NOW + 100).expect("ticked"), 1, "the journal is full");
@@ -190,9 +192,11 @@ fn killed_at_any_step_of_sealing_nothing_is_lost_or_counted_twice() {
         images: Mutex::default(),
         refuse: false.into(),
     });
-    let recorder =
-        Recorder::open(RecorderConfig::new(dir.path().join("journal")), Arc::clone(&watched) as Arc<dyn Spool>)
-            .expect("opens");
+    let recorder = Recorder::open(
+        RecorderConfig::new(dir.path().join("journal")),
+        Arc::clone(&watched) as Arc<dyn Spool>,
+    )
+    .expect("opens");
     // Wide references: each window fills most of a batch, so that one journal becomes several batches.
     for minor in 0..4 {
         recorder.register(&model(), &Version::new(1, minor, 0), &reference(64, 255));
@@ -231,7 +235,11 @@ fn killed_at_any_step_of_sealing_nothing_is_lost_or_counted_twice() {
             before.iter().map(|b| BatchId { boot: b.boot, sequence: b.sequence }).collect();
         spool.acknowledge(&ids).expect("acknowledged");
         drop(spool);
-        assert_eq!(requests(&before) + total_after_restart(image.path()).0, expected[at], "acknowledged image {at}");
+        assert_eq!(
+            requests(&before) + total_after_restart(image.path()).0,
+            expected[at],
+            "acknowledged image {at}"
+        );
     }
 }
 
@@ -244,9 +252,11 @@ fn while_the_spool_refuses_windows_wait_and_counting_goes_on() {
         images: Mutex::default(),
         refuse: true.into(),
     });
-    let recorder =
-        Recorder::open(RecorderConfig::new(dir.path().join("journal")), Arc::clone(&watched) as Arc<dyn Spool>)
-            .expect("opens");
+    let recorder = Recorder::open(
+        RecorderConfig::new(dir.path().join("journal")),
+        Arc::clone(&watched) as Arc<dyn Spool>,
+    )
+    .expect("opens");
     for n in 0..3 {
         record(&recorder, n);
         assert!(recorder.seal().is_err());
@@ -313,7 +323,8 @@ fn journals_that_hold_nothing_are_removed_and_foreign_ones_keep_their_identity()
         (0..5).for_each(|n| record(&recorder, n));
         spool.boot()
     };
-    fs::write(dir.path().join("journal/00000000000000ff-0000000000000001.journal"), b"WHBJ").expect("written");
+    fs::write(dir.path().join("journal/00000000000000ff-0000000000000001.journal"), b"WHBJ")
+        .expect("written");
     // The spool was lost: a new incarnation begins, what the journal holds keeps its name.
     fs::remove_dir_all(dir.path().join("batches")).expect("removed");
     let spool = open_spool(dir.path());
@@ -323,6 +334,9 @@ fn journals_that_hold_nothing_are_removed_and_foreign_ones_keep_their_identity()
     assert_eq!((batches.len(), batches[0].boot, requests(&batches)), (1, old, 5));
     record(&recorder, 5);
     recorder.seal().expect("sealed");
-    assert_eq!(pending(&*spool).iter().find(|b| b.boot != old).map(|b| (b.boot, b.sequence)), Some((spool.boot(), 1)));
+    assert_eq!(
+        pending(&*spool).iter().find(|b| b.boot != old).map(|b| (b.boot, b.sequence)),
+        Some((spool.boot(), 1))
+    );
     assert_eq!(fs::read_dir(dir.path().join("journal")).expect("listed").count(), 1);
 }

@@ -19,7 +19,8 @@ pub(super) fn list(dir: &Path) -> Result<(Vec<(u64, PathBuf)>, u64), SpoolError>
     let (mut found, mut highest) = (Vec::new(), 0);
     for entry in fs::read_dir(dir).map_err(fail)? {
         let path = entry.map_err(fail)?.path();
-        let Some(rest) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(PREFIX)) else {
+        let Some(rest) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(PREFIX))
+        else {
             continue;
         };
         let (digits, aside) = match rest.split_once('.') {

@@ -129,7 +129,12 @@ impl Inner {
             Self { config, generations, next_number: highest + 1, state: known, damaged_records: 0 };
         // With a damaged generation the highest number may be forgotten: numbers start anew under another name.
         if damaged > 0 || known.boot == 0 {
-            inner.state = State { boot: new_boot()?, high: 0, damaged: known.damaged.max(mark.damaged) + damaged, ..known };
+            inner.state = State {
+                boot: new_boot()?,
+                high: 0,
+                damaged: known.damaged.max(mark.damaged) + damaged,
+                ..known
+            };
             inner.begin_generation()?;
         }
         inner.remove_finished();
@@ -182,7 +187,11 @@ impl Inner {
             let Read { batches, damaged } = self.settle(at, "reading batches of", read)?;
             found.extend(batches);
             for id in damaged {
-                tracing::warn!(boot = id.boot, sequence = id.sequence, "a spooled batch is damaged and was dropped");
+                tracing::warn!(
+                    boot = id.boot,
+                    sequence = id.sequence,
+                    "a spooled batch is damaged and was dropped"
+                );
                 self.damaged_records += 1;
                 let removed = self.generations[at].remove(id);
                 self.settle(at, "forgetting a batch of", removed)?;
@@ -268,7 +277,8 @@ impl Inner {
                 generation.close();
                 let path = generation.path;
                 set_aside(&self.config, &path, &why)?;
-                self.state = State { boot: new_boot()?, high: 0, damaged: self.state.damaged + 1, ..self.state };
+                self.state =
+                    State { boot: new_boot()?, high: 0, damaged: self.state.damaged + 1, ..self.state };
                 self.begin_generation()?;
                 Err(SpoolError::Damaged { attempted, path })
             }

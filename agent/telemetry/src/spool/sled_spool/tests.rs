@@ -89,7 +89,8 @@ fn an_append_that_returned_is_there_after_a_kill() {
 #[test]
 fn the_bound_holds_and_the_oldest_are_dropped_and_counted() {
     let dir = tempfile::tempdir().expect("folder");
-    let bounded = SpoolConfig { size_bytes_max: 8 << 20, generation_bytes_max: 1 << 20, ..config(dir.path()) };
+    let bounded =
+        SpoolConfig { size_bytes_max: 8 << 20, generation_bytes_max: 1 << 20, ..config(dir.path()) };
     let spool = SledSpool::open(bounded.clone()).expect("opens");
     let boot = spool.boot();
     for n in 1..=120 {
