@@ -74,7 +74,7 @@ impl Operator {
         let [one, two, targets, repo] =
             ["root-1.pem", "root-2.pem", "targets.pem", "repo"].map(|f| operator.path(f));
         let init =
-            ["repo", "init", "--dir", &repo, "--root-key", &one, "--root-key", &two, "--threshold", "2"];
+            ["repo", "init", "--repo", &repo, "--root-key", &one, "--root-key", &two, "--threshold", "2"];
         drop(operator.call(&[&init[..], &["--targets-key", &targets]].concat()).ok());
         drop(operator.call(&["repo", "push-root", "--repo", &repo]).ok());
         operator

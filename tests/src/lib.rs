@@ -3,6 +3,12 @@
 //! `cargo xtask test` builds the programs first and says where they are (`WHIMBREL_BIN_DIR`) and which Python has the
 //! client packages (`WHIMBREL_PYTHON`).
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what tests share fails as a test does: by a panic that says why"
+)]
+
 mod agent;
 mod fleet;
 mod http;

@@ -1,5 +1,7 @@
 //! Bad input, as it would come: each is refused with the right exit code or reason, and what served goes on serving.
 
+#![allow(clippy::expect_used, reason = "a test fails by a panic that says why")]
+
 use std::{fs, path::Path};
 use whimbrel_tests::{Agent, Fleet, Operator, binary, examples, pixels, run};
 
@@ -82,23 +84,28 @@ fn damage(folder: &Path, changed: &mut u32) {
 #[test]
 fn a_version_below_the_signed_floor_is_refused_and_the_active_one_serves_on() {
     let world = World::new();
-    let old = world.operator.pack(&examples().join("digits/v1"), "v1.wbundle");
-    world.operator.publish(&old);
-    let new = world.operator.pack(&examples().join("digits/v2"), "v2.wbundle");
-    world.operator.publish(&new);
-    let agent = Agent::enrolled(world.dir.path(), "cam-1", &world.fleet, &world.operator);
+    for version in ["v1", "v2"] {
+        let archive =
+            world.operator.pack(&examples().join("digits").join(version), &format!("{version}.wbundle"));
+        world.operator.publish(&archive);
+    }
+    let mut agent = Agent::enrolled(world.dir.path(), "cam-1", &world.fleet, &world.operator);
     drop(world.operator.json(&["rollout", "start", "digits", "2.0.0", "--stages", "100"]));
     world.wait_for(&agent, "2.0.0", "active");
-    let (repo, key) = (world.operator.path("repo"), world.operator.path("targets.pem"));
-    drop(
-        world
-            .operator
-            .call(&["model", "floor", "digits", "2.0.0", "--repo", &repo, "--targets-key", &key])
-            .ok(),
-    );
+    // The server asks for the old version while the device is away; by the time it returns, the floor is above it.
+    assert_eq!(agent.process.stop(), Some(0));
     drop(world.operator.json(&["rollout", "start", "digits", "1.0.0", "--stages", "100"]));
+    let (repo, key) = (world.operator.path("repo"), world.operator.path("targets.pem"));
+    let floor = ["model", "floor", "digits", "2.0.0", "--repo", &repo, "--targets-key", &key];
+    drop(world.operator.call(&floor).ok());
+    let agent = Agent::start(world.dir.path(), "cam-1", &[]);
     assert_eq!(world.wait_for(&agent, "1.0.0", "rejected"), "below_floor");
     assert_eq!(agent.version(&pixels(0)).as_deref(), Some("2.0.0"));
+    // The server itself offers it to nobody else any more.
+    assert_ne!(
+        world.operator.call(&["rollout", "start", "digits", "1.0.0", "--stages", "100"]).code,
+        Some(0)
+    );
 }
 
 /// An archive with its metadata, and the operator whose root signed it.
@@ -136,14 +143,21 @@ fn offline_verification_accepts_the_signed_archive_and_refuses_every_damaged_one
         fs::write(&damaged, &bytes[..cut]).expect("writable");
         assert_eq!(verify(&world, &damaged), 4, "cut at {cut} of {}", bytes.len());
     }
+    let content = |file: &str| world.operator.json(&["bundle", "inspect", file])["sha256"].clone();
+    let whole = content(&archive);
+    let mut refused = 0;
     for at in (600..bytes.len()).step_by(bytes.len() / 40) {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
-        // A flipped bit in the padding between tar entries changes nothing that is read.
         fs::write(&damaged, &changed).expect("writable");
-        let code = verify(&world, &damaged);
-        assert!(code == 4 || code == 0 && bytes[at] == 0, "byte {at}: exit code {code}");
+        // A bit that nobody reads (padding, the copy of the root that is trusted already) may pass: then what would
+        // be installed is what was signed.
+        match verify(&world, &damaged) {
+            4 => refused += 1,
+            code => assert_eq!((code, content(&damaged)), (0, whole.clone()), "byte {at}"),
+        }
     }
+    assert!(refused > 20, "{refused} refused");
     let mut long = bytes.clone();
     long.splice(0..0, oversized_entry());
     fs::write(&damaged, long).expect("writable");
@@ -172,18 +186,19 @@ fn oversized_entry() -> Vec<u8> {
 }
 
 #[test]
-fn a_replayed_archive_is_refused_by_a_device_folder_that_has_seen_a_newer_one() {
+fn a_replayed_archive_is_refused_by_a_device_that_has_seen_newer_metadata() {
     let world = World::new();
     let old = signed_archive(&world, "v1");
     let new = signed_archive(&world, "v2");
-    let trust = world.operator.path("trust");
-    fs::create_dir_all(&trust).expect("the folder can be made");
-    fs::copy(world.operator.path("repo/1.root.json"), format!("{trust}/root.json"))
-        .expect("the root is there");
+    let agent = Agent::enrolled(world.dir.path(), "cam-1", &world.fleet, &world.operator);
+    let trust = agent.state.join("trust").display().to_string();
     let check = |archive: &str| world.operator.call(&["bundle", "verify", archive, "--trust", &trust]).code;
-    assert_eq!(check(&old), Some(0), "the old one, first");
+    assert_eq!(check(&old), Some(0), "before the device has seen anything newer");
+    drop(world.operator.json(&["rollout", "start", "digits", "2.0.0", "--stages", "100"]));
+    world.wait_for(&agent, "2.0.0", "active");
     assert_eq!(check(&new), Some(0), "the new one");
     assert_eq!(check(&old), Some(4), "the old one again");
+    assert_eq!(agent.version(&pixels(0)).as_deref(), Some("2.0.0"));
 }
 
 #[test]

@@ -33,8 +33,11 @@ struct Inner {
     backend: &'static dyn Backend,
     options: LoadOptions,
     /// Per model: the versions that serve or step in, and one that passed its self-test and is about to.
-    loaded: Mutex<BTreeMap<ModelName, Vec<(Digest, Arc<LoadedModel>)>>>,
+    loaded: Mutex<LoadedVersions>,
 }
+
+/// Models by the hash of their bundle, per name.
+type LoadedVersions = BTreeMap<ModelName, Vec<(Digest, Arc<LoadedModel>)>>;
 
 impl AgentHost {
     pub(crate) fn new(
@@ -158,7 +161,7 @@ impl Inner {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelName, Vec<(Digest, Arc<LoadedModel>)>>> {
+    fn lock(&self) -> MutexGuard<'_, LoadedVersions> {
         // Whole entries are put in and taken out: nothing is half changed after a panic.
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,3 +175,6 @@ async fn blocking<T: Send + 'static>(
         Err(Reason::new(ReasonKind::Load, format!("loading or running it panicked: {e}")))
     })
 }
+
+#[cfg(test)]
+mod tests;

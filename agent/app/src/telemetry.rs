@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(500);
 const TICKS_PER_SYNC: u32 = 2;
 /// How often opening is tried again while the disk refuses, in ticks.
 const TICKS_PER_OPEN: u32 = 20;
+/// How often losses are told, where there are new ones, in ticks.
+const TICKS_PER_TELLING: u32 = 120;
 
 /// Where telemetry is kept, and how much of it.
 #[derive(Debug, Clone)]
@@ -69,13 +71,17 @@ struct Opened {
     recorder: Recorder,
 }
 
-/// Figures for people and metrics.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TelemetryStat {
-    /// Requests that were answered while nothing could be written.
-    pub(crate) unrecorded: u64,
-    pub(crate) recorder: RecorderStat,
-    pub(crate) spool: SpoolStat,
+/// What did not reach the disk as it should, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Losses {
+    /// Requests answered while nothing was open to count them.
+    unrecorded: u64,
+    /// Requests that are counted in memory only.
+    unjournaled: u64,
+    /// Windows that no batch could carry.
+    unsendable: u64,
+    /// Requests whose features did not fit what is declared.
+    mismatched: u64,
 }
 
 impl Telemetry {
@@ -115,10 +121,15 @@ impl Telemetry {
     pub(crate) async fn keep(self: Arc<Self>) {
         let mut interval = tokio::time::interval(TICK);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ticks = 0u32;
+        let (mut ticks, mut told) = (0u32, Losses::default());
         loop {
             interval.tick().await;
             ticks = ticks.wrapping_add(1);
+            let losses = self.losses();
+            if ticks.is_multiple_of(TICKS_PER_TELLING) && losses != told {
+                tracing::warn!(?losses, "telemetry is incomplete");
+                told = losses;
+            }
             let this = Arc::clone(&self);
             if let Err(error) = tokio::task::spawn_blocking(move || this.tick(ticks)).await {
                 tracing::error!(%error, "keeping telemetry failed");
@@ -157,14 +168,11 @@ impl Telemetry {
         }
     }
 
-    /// Figures so far. Blocks.
-    pub(crate) fn stat(&self) -> TelemetryStat {
+    fn losses(&self) -> Losses {
         let unrecorded = self.unrecorded.load(Ordering::Relaxed);
-        let (recorder, spool) = match &*self.opened.load() {
-            Some(opened) => (opened.recorder.stat(), opened.spool.stat()),
-            None => Default::default(),
-        };
-        TelemetryStat { unrecorded, recorder, spool }
+        let recorder = self.opened.load().as_ref().map(|o| o.recorder.stat()).unwrap_or_default();
+        let RecorderStat { unjournaled, unsendable, mismatched, .. } = recorder;
+        Losses { unrecorded, unjournaled, unsendable, mismatched }
     }
 
     fn tick(&self, ticks: u32) {
@@ -276,14 +284,15 @@ mod tests {
         let telemetry = Telemetry::new(settings.clone());
         let (model, version) = ("digits".parse().expect("valid"), semver::Version::new(1, 0, 0));
         telemetry.record(&observation(&model, &version));
-        assert_eq!(telemetry.stat().unrecorded, 1);
+        assert_eq!(telemetry.losses(), Losses { unrecorded: 1, ..Losses::default() });
         std::fs::remove_file(&settings.dir).expect("removed");
         telemetry.tick(TICKS_PER_OPEN);
         telemetry.record(&observation(&model, &version));
         telemetry.finish();
-        assert_eq!((telemetry.stat().recorder.recorded, telemetry.stat().spool.pending), (1, 1));
         let ids: Vec<BatchId> = telemetry.pending(9).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids.len(), 1);
+        assert!(stat_closed(&settings).is_err(), "it is open here");
         telemetry.acknowledge(&ids);
-        assert_eq!(telemetry.stat().spool.pending, 0);
+        assert!(telemetry.pending(9).is_empty());
     }
 }

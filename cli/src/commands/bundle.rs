@@ -10,7 +10,11 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
 use time::OffsetDateTime;
 use whimbrel_updater::{
     bundle::{self, PackError, Packed, VerifyError},
@@ -146,8 +150,10 @@ pub(crate) fn pack_failure(dir: &Path, e: &PackError) -> Failure {
 }
 
 async fn verify(args: &VerifyArgs, now: OffsetDateTime) -> Result<Verdict, Failure> {
-    let packed = read_bundle(&args.file)?;
     let attempted = format!("verifying {}", args.file.display());
+    let file = File::open(&args.file).map_err(|e| Failure::usage(attempted.as_str(), e))?;
+    // A device would refuse what cannot be read as a bundle just as it refuses what nobody signed.
+    let packed = Packed::read(BufReader::new(file)).map_err(|e| Failure::refused(attempted.as_str(), e))?;
     let verified = match (&args.against.root, &args.against.trust) {
         (Some(root), _) => packed.verify(&files::read(root, files::FILE_BYTES_MAX)?, now),
         (None, Some(trust)) => offline::verify(&packed, trust, now).await,
@@ -169,6 +175,10 @@ fn refusal(attempted: &str, e: &VerifyError) -> Failure {
         VerifyError::Tuf(TufError::Absent { file }) => {
             Failure::refused(attempted, format!("{file} is not in it, so nobody vouches for it"))
                 .hint("`whimbrel model publish` puts all metadata into the file")
+        }
+        // Metadata from the bundle that cannot be read vouches for nothing either.
+        VerifyError::Tuf(e @ (TufError::TooLarge { .. } | TufError::Malformed { .. } | TufError::Key(_))) => {
+            Failure::refused(attempted, e)
         }
         VerifyError::Tuf(e) => tuf_failure(attempted, e),
         VerifyError::Chunk(_) | VerifyError::Content(_) | VerifyError::NotATarget(_) => {

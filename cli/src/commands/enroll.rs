@@ -54,7 +54,12 @@ pub(crate) async fn run(command: EnrollCommand, output: Output) -> Result<(), Fa
     let ttl_s = duration::seconds_u32(ttl).map_err(|e| Failure::usage("reading the duration of --ttl", e))?;
     let root = files::read(&root, files::FILE_BYTES_MAX)?;
     let created = create(&connection.client()?, &NewToken { ttl_s, device, tags }, &root).await?;
-    output.emit(&created, |c| format!("{}\nvalid until {}, once", c.token, moment(c.expires_ms)))
+    // The token alone on standard output, so that a script can take it as it is.
+    output.emit(&created, |c| c.token.clone())?;
+    if !output.json {
+        eprintln!("valid once, until {}", moment(created.expires_ms));
+    }
+    Ok(())
 }
 
 /// Makes a token that binds the device to the fleet's CA and to `root`, the operator's own copy of `1.root.json`.

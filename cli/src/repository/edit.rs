@@ -39,8 +39,15 @@ impl Repository {
             self.add_signatures(&attempted, version, keys)?;
             return Ok(version);
         }
+        let manifest = &bundle.index().manifest;
+        if let Some(floor) = targets.floors.get(&manifest.name).filter(|floor| manifest.version < **floor) {
+            return Err(Failure::refused(
+                attempted,
+                format!("no device may install a version below {floor}"),
+            ));
+        }
         let size = bundle.index_bytes().len() as u64;
-        let target = NewTarget::bundle(&bundle.index().manifest, size, bundle.digest());
+        let target = NewTarget::bundle(manifest, size, bundle.digest());
         let edit = TargetsEdit { add: vec![target], ..TargetsEdit::default() };
         self.edit(&attempted, version, &edit, keys, now)
     }

@@ -155,6 +155,8 @@ fn floors_only_rise() {
     assert_eq!(floor("1.2.0").expect("again"), version);
     assert_eq!(exit(floor("1.1.9")), Exit::Refused);
     assert_eq!(floor("2.0.0").expect("raised"), version + 1);
+    let old = operator.bundle("1.9.0", "weights");
+    assert_eq!(exit(repository.sign_bundle(&old, &key, NOW)), Exit::Refused, "nobody could install it");
 }
 
 #[test]

@@ -11,12 +11,12 @@ fn declared(version: u64) -> Declared {
 }
 
 fn entry(seed: u64) -> Entry {
-    let error = seed % 5 == 0;
+    let error = seed.is_multiple_of(5);
     Entry {
         at_ms: 1_000 + i64::try_from(seed).expect("small"),
         latency_ms: 0.1 * (seed % 97) as f64,
         error: error.then(|| "backend".to_owned()),
-        features: vec![(seed % 10) as f64 / 10.0, if seed % 7 == 0 { f64::NAN } else { 0.95 }],
+        features: vec![(seed % 10) as f64 / 10.0, if seed.is_multiple_of(7) { f64::NAN } else { 0.95 }],
         class: (!error).then(|| (seed % 3).to_string()),
         score: (!error).then_some((seed % 100) as f64 / 100.0),
     }

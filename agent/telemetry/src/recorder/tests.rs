@@ -48,7 +48,7 @@ fn record(recorder: &Recorder, n: u64) {
         version: &version,
         at_ms: NOW + n as i64,
         latency_ms: 1.5 + n as f64,
-        error: (n % 7 == 0).then_some("non_finite"),
+        error: n.is_multiple_of(7).then_some("non_finite"),
         features: &[n as f64 / 10.0, 0.3],
         class: Some("7"),
         score: Some(0.8),
