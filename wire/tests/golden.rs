@@ -1,6 +1,8 @@
 //! The bytes of every message, version 1, as first released. A change that breaks one of these breaks devices in the field:
 //! give the message a new version instead. `WHIMBREL_BLESS=1 cargo test -p whimbrel-wire` writes the files of new messages.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic that says why")]
+
 use std::{fmt::Debug, fs, path::PathBuf};
 use whimbrel_wire::{
     Digest, Message, decode,
