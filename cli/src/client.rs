@@ -25,7 +25,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Which fleet server, and as whom.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Connection {
-    /// Address of the fleet server, e.g. https://fleet.example:8443
+    /// Address of the fleet server, `https://HOST:PORT`
     #[arg(long, env = "WHIMBREL_SERVER", value_name = "URL")]
     server: Option<String>,
     /// File with the operator's token

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
 //! | [`tensor`] | a checked array of such elements |
-//! | [`backend`] | the three traits, and the list of backends |
+//! | [`mod@backend`] | the three traits, and the list of backends |
 //! | [`error`] | why a model was not loaded or not run |
 //! | [`limits`] | what a file from outside may ask for |
 

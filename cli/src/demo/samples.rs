@@ -27,7 +27,7 @@ pub(crate) struct Sample {
 }
 
 impl Samples {
-    /// Reads an array named as the model's input [N, …] and `labels` [N] from an npz file, for the model that the manifest describes.
+    /// Reads an array named as the model's input, `[N, …]`, and `labels`, `[N]`, from an npz file, for the model that the manifest describes.
     ///
     /// # Errors
     /// Bad input when the file does not fit the model.

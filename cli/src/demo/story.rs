@@ -279,6 +279,9 @@ async fn cut_network(world: &mut World) -> Result<((), String), Failure> {
 
 async fn kill_agent(world: &mut World) -> Result<(f64, String), Failure> {
     world.more_answers(0, "traffic before the kill").await?;
+    // At the moment when one more request has just begun.
+    let begun = world.traffic.tally(0).begun;
+    world.traffic.wait(0, "a request to begin", WAIT, |t| t.begun > begun).await?;
     let agent = &mut world.agents[0];
     agent.kill().await?;
     world.traffic.point(0, None);

@@ -24,6 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// What one client has seen so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
+    /// Requests begun, whatever became of them.
+    pub(crate) begun: u64,
     /// Requests with an answer from the model, failed ones included: what telemetry must show.
     pub(crate) answered: u64,
     /// Successful ones among them.
@@ -173,6 +175,7 @@ impl Traffic {
 
 impl Tally {
     fn add(&mut self, other: &Self) {
+        self.begun += other.begun;
         self.answered += other.answered;
         self.predictions += other.predictions;
         self.errors += other.errors;
@@ -255,6 +258,7 @@ impl AppClient {
             let gate = Arc::clone(&self.gate);
             let pause = {
                 let _passing = gate.lock().await;
+                self.tally.send_modify(|t| t.begun += 1);
                 let outcome = self.ask(address).await;
                 let pause = if matches!(outcome, Outcome::NotSent) { RETRY } else { PAUSE };
                 let current = self.target.borrow().epoch == target.epoch;

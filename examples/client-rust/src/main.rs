@@ -21,7 +21,7 @@ struct Arguments {
     /// The model's name
     #[arg(long, default_value = "digits", value_parser = agent::model_name)]
     model: String,
-    /// An .npz file with `pixels` [N, 1, 8, 8] and `labels` [N]
+    /// An .npz file with `pixels`, `[N, 1, 8, 8]`, and `labels`, `[N]`
     #[arg(long, value_name = "NPZ", default_value = "examples/digits/heldout.npz")]
     images: PathBuf,
     /// Which image of it

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`sources`] | which files, variables and flags are read, in which order |
-//! | [`file`] | one TOML file |
+//! | [`mod@file`] | one TOML file |
 //! | [`raw`] | every key as it was written, each optional |
 //! | [`check`] | the rules, and the defaults |
 //! | [`literal`] | one value as it was written |
