@@ -36,11 +36,20 @@ impl Agent {
     /// When enrolment fails.
     #[must_use]
     pub fn enrolled(dir: &Path, id: &str, fleet: &Fleet, operator: &Operator) -> Self {
+        Self::enrolled_with(dir, id, fleet, operator, &[])
+    }
+
+    /// The same, with more arguments of `serve`.
+    ///
+    /// # Panics
+    /// When enrolment fails.
+    #[must_use]
+    pub fn enrolled_with(dir: &Path, id: &str, fleet: &Fleet, operator: &Operator, more: &[&str]) -> Self {
         let state = dir.join(id);
         let args =
             ["enroll", "--server", &fleet.https, "--token", &operator.token(), "--device", id, "--state-dir"];
         drop(run(&binary("whimbrel-agent"), args.iter().map(PathBuf::from).chain([state])).ok());
-        Self::start(dir, id, &[])
+        Self::start(dir, id, more)
     }
 
     /// Starts (again) the agent whose state is in `dir/id`.
