@@ -19,7 +19,9 @@ Usage: cargo xtask TASK
 
   demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
   test [FILTER]              every test, on real components that it installs and starts itself
-  bench cpu [--json]         inference time of the shipped model beside ONNX Runtime, in interleaved rounds
+  bench [NAME] [--json]      published figures, each beside its peer in the same run:
+                             cpu     inference time of the shipped model beside ONNX Runtime
+                             update  transfer, memory, resume, delta, power cuts, kills
   fuzz [TARGET] [--seconds N] [--keep]
                              tests/fuzz under libFuzzer; --keep adds what reaches further to the corpora
   tidy                       layout, arrows between crates, style rules, board descriptions, links in docs
