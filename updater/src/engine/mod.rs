@@ -14,7 +14,7 @@ pub use workers::CHUNK_WINDOW;
 use crate::{
     disk::{Disk, DiskError, Files},
     journal::{Journal, JournalError, Record, Stage},
-    slots::Slots,
+    slots::{SignedIndex, Slots},
     transport::{Backoff, Transport},
     tuf::{Trust, TufError},
 };
@@ -100,6 +100,8 @@ pub(crate) struct Core<H, T> {
     slots: Slots,
     journal: Journal,
     reports: Mutex<BTreeMap<ModelName, ModelReport>>,
+    /// The index of what is being put together, so that it is decoded once.
+    indexes: Mutex<BTreeMap<ModelName, SignedIndex>>,
 }
 
 impl<H: Host, T: Transport> Engine<H, T> {
@@ -117,6 +119,7 @@ impl<H: Host, T: Transport> Engine<H, T> {
             journal: Journal::open(disk, &dir.join("journal"))?,
             trust: AsyncMutex::new(None),
             reports: Mutex::default(),
+            indexes: Mutex::default(),
             config,
             host,
             transport,
@@ -236,8 +239,21 @@ impl<H, T> Core<H, T> {
         reports.insert(report.name.clone(), report);
     }
 
+    fn remember(&self, model: &ModelName, index: SignedIndex) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(model.clone(), index);
+    }
+
+    fn known_index(&self, model: &ModelName) -> Option<SignedIndex> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    fn forget(&self, model: &ModelName) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+    }
+
     /// Removes what nothing needs of a model. Failing leaves more on the disk than is needed, and nothing else.
     fn clear(&self, model: &ModelName, keep: &[Digest]) {
+        self.forget(model);
         if let Err(error) = self.slots.retain(model, keep) {
             tracing::warn!(%model, %error, "old bundles could not be removed");
         }

@@ -64,8 +64,11 @@ async fn install<H: Host, T: Transport>(
             Err(SlotError::Absent { .. }) => {}
             Err(e) => tracing::warn!(%e, "a damaged bundle is replaced"),
         }
-        let partial = core.slots.partial(&model, bundle)?.ok_or_else(|| missing("the bundle's index"))?;
-        Ok(partial.finish()?)
+        let known = core.known_index(&model);
+        let partial = core.slots.partial(&model, bundle, known.as_ref())?;
+        let installed = partial.ok_or_else(|| missing("the bundle's index"))?.finish()?;
+        core.forget(&model);
+        Ok(installed)
     })
     .await
 }
@@ -131,6 +134,7 @@ impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Unavailable { .. } => Self::Later(Reason::new(ReasonKind::Network, error)),
+            TransportError::Tls { .. } => Self::Later(Reason::new(ReasonKind::Tls, error)),
             TransportError::TooLarge { .. } => refuse(ReasonKind::TooLarge, error),
             TransportError::NotFound { .. } | TransportError::Refused { .. } => {
                 refuse(ReasonKind::Network, error)
