@@ -47,7 +47,7 @@ pub(super) async fn resolve<H: Host, T: Transport>(
         }
         make_room(&core, index.index(), bundle)?;
         core.slots.begin(&index, &index_bytes)?;
-        let total_bytes = moved_bytes(index.index());
+        let total_bytes = index.moved_bytes();
         core.remember(&model, index);
         Ok(Resolved { bundle, total_bytes, installed: false })
     })
@@ -136,14 +136,6 @@ fn is_the_one(manifest: &Manifest, model: &ModelName, offer: &Offer) -> Result<(
         offer.version, offer.target, manifest.name, manifest.version
     );
     Err(refuse(ReasonKind::Inconsistent, detail))
-}
-
-/// Stored size of all chunks, each counted once.
-fn moved_bytes(index: &Index) -> u64 {
-    let mut chunks: Vec<(Digest, u32)> = index.chunks().map(|c| (c.stored, c.stored_bytes)).collect();
-    chunks.sort_unstable();
-    chunks.dedup();
-    chunks.into_iter().map(|(_, stored_bytes)| u64::from(stored_bytes)).sum()
 }
 
 /// Whether this program can run the bundle at all.

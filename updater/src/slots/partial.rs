@@ -6,7 +6,10 @@
 
 use super::{INDEX_FILE, InstalledBundle, Layout, SlotError, Slots, check_file, folders};
 use crate::{
-    bundle::chunk::is_content,
+    bundle::{
+        Packed,
+        chunk::{is_content, unpack},
+    },
     disk::{Disk, DiskError, create_dirs},
     hash::sha256,
 };
@@ -54,6 +57,13 @@ impl SignedIndex {
     pub fn index(&self) -> &Index {
         self.layout.index()
     }
+
+    /// Stored size of all chunks, each content counted once.
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        let firsts = self.layout.contents().filter_map(|same| same.first());
+        firsts.map(|number| u64::from(self.layout.chunk(*number).stored_bytes)).sum()
+    }
 }
 
 /// A bundle being put together.
@@ -100,13 +110,20 @@ impl Slots {
         digest: Digest,
         known: Option<&SignedIndex>,
     ) -> Result<Option<Partial>, SlotError> {
-        let Some(bytes) = self.index_bytes(model, digest)? else { return Ok(None) };
-        let index = match known.filter(|known| known.digest == digest) {
-            Some(known) => known.clone(),
-            None => SignedIndex::decode(&bytes)?,
-        };
-        self.begin(&index, &bytes)?;
         let dir = self.partial_path(model, digest);
+        let known = known.filter(|known| known.digest == digest);
+        let index = match known {
+            Some(known) if self.disk.size_bytes(&dir.join(INDEX_FILE))?.is_some() => known.clone(),
+            _ => {
+                let Some(bytes) = self.index_bytes(model, digest)? else { return Ok(None) };
+                let index = match known {
+                    Some(known) => known.clone(),
+                    None => SignedIndex::decode(&bytes)?,
+                };
+                self.begin(&index, &bytes)?;
+                index
+            }
+        };
         Ok(Some(Partial { slots: self.clone(), digest, dir, layout: index.layout }))
     }
 
@@ -119,6 +136,26 @@ impl Slots {
             Some(bytes) => Ok(Some(bytes)),
             None => self.index_bytes_in(&self.path(model, digest), digest),
         }
+    }
+
+    /// Installs a bundle that is in memory.
+    ///
+    /// # Errors
+    /// When a chunk is missing or wrong, or the disk refuses; nothing is in place then.
+    pub fn install(&self, packed: &Packed) -> Result<InstalledBundle, SlotError> {
+        let index = SignedIndex::decode(packed.index_bytes())?;
+        self.begin(&index, packed.index_bytes())?;
+        let (model, digest) = (&packed.index().manifest.name, packed.digest());
+        let partial = self.partial(model, digest, Some(&index))?;
+        let partial = partial.ok_or_else(|| SlotError::Absent { dir: self.partial_path(model, digest) })?;
+        partial.prepare()?;
+        for (number, part) in (0..).zip(packed.index().chunks()) {
+            let stored = packed.chunks().get(&part.stored);
+            if let Some(raw) = stored.and_then(|stored| unpack(part, stored).ok()) {
+                partial.write(number, &raw)?;
+            }
+        }
+        partial.finish()
     }
 
     /// Bytes of disk that the files of a bundle being put together take already.

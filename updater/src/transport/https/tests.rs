@@ -211,7 +211,7 @@ async fn a_drip_is_given_up() {
                 let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
                 let mut alive = stream.write_all(head).await.is_ok();
                 while alive {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    sleep(Duration::from_millis(2)).await;
                     alive = stream.write_all(b"x").await.is_ok();
                 }
             });
