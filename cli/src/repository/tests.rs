@@ -63,7 +63,7 @@ impl Operator {
         let old = before.map(|b| b.snapshot.as_slice());
         let snapshot = repo::snapshot(old, &targets, &self.online, end).expect("signed");
         let old = before.map(|b| b.timestamp.as_slice());
-        let timestamp = repo::timestamp(old, &snapshot, &self.online, end).expect("signed");
+        let timestamp = repo::timestamp(old, &snapshot, &self.online, NOW, end).expect("signed");
         Online { timestamp, snapshot, targets }
     }
 }

@@ -48,7 +48,7 @@ impl Fleet {
         let expires = now + Duration::hours(i64::from(self.settings().timestamp_hours));
         let key = &self.parts.online_key;
         let bytes =
-            repo::timestamp(old.as_ref().map(|f| &f.bytes[..]), snapshot, key, expires).map_err(own)?;
+            repo::timestamp(old.as_ref().map(|f| &f.bytes[..]), snapshot, key, now, expires).map_err(own)?;
         file::<Timestamp>(RoleFile::Timestamp, bytes)
     }
 }
