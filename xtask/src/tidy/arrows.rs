@@ -8,6 +8,7 @@ use toml::{Table, Value};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("updater", &["whimbrel-wire"]),
+    ("updater/app", &["whimbrel-updater"]),
     ("agent/infer", &[]),
     ("agent/pipeline", &["whimbrel-infer", "whimbrel-wire"]),
     ("agent/gpu", &[]),
