@@ -9,12 +9,11 @@ use super::{
 };
 use crate::error::Failure;
 use semver::Version;
-use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime};
 use whimbrel_updater::{
     bundle::Packed,
-    repo::{self, Delegation, Downgrade, NewTarget, TargetsEdit},
-    tuf::{Signed, Targets},
+    repo::{self, Delegation, NewTarget, TargetsEdit},
+    tuf::{Downgrade, Signed, Targets},
 };
 use whimbrel_wire::ModelName;
 
@@ -160,12 +159,12 @@ impl Repository {
             }
             None => return Err(Failure::usage(attempted, "devices may already: no floor was ever signed")),
         }
-        let newest = self.newest(TARGETS)?.map_or_else(Vec::new, |file| file.bytes);
-        let last = repo::downgrades_so_far(&newest, model).map_err(|e| repo_failure(&attempted, &e))?;
-        let statement = Downgrade { number: last + 1, floor: floor.clone() };
-        let downgrades = BTreeMap::from([(model.clone(), statement)]);
+        let top = self.newest(TARGETS)?.map(|file| body(&attempted, &file)).transpose()?;
+        let last = top.and_then(|targets| targets.downgrades.get(model).map(|d| d.number)).unwrap_or(0);
+        let number = last.saturating_add(1);
+        let downgrades = [(model.clone(), Downgrade { number, floor: floor.clone() })].into();
         let edit = TargetsEdit { downgrades, ..TargetsEdit::default() };
-        Ok((last + 1, self.edit(&attempted, TARGETS, &edit, given)?))
+        Ok((number, self.edit(&attempted, TARGETS, &edit, given)?))
     }
 
     fn floor(&self, attempted: &str, model: &ModelName) -> Result<Option<Version>, Failure> {
@@ -270,7 +269,7 @@ impl Repository {
         // Each step goes to another role, so the number of roles bounds it.
         for _ in 0..=known.len() {
             let Some(found) = known.iter().find(|d| d.delegation.name == role) else { return Ok(()) };
-            if !found.delegation.scope.covers(path) {
+            if !found.delegation.scope.holds(path) {
                 let why = format!("{} does not let {role} name it", found.delegator);
                 return Err(Failure::refused(attempted, why)
                     .hint("`whimbrel repo status` shows which role may name what"));

@@ -10,8 +10,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use whimbrel_updater::{
-    repo::{Scope, file_name},
-    tuf::{Signed, Snapshot, Timestamp},
+    repo::file_name,
+    tuf::{Scope, Signed, Snapshot, Timestamp},
 };
 
 /// Days before its end from which on a file that people must sign is worth a word.

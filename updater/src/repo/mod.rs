@@ -15,15 +15,13 @@ mod root;
 mod targets;
 
 pub use check::{check_delegated, check_root, check_targets, standing};
-pub use delegations::{Delegation, Scope};
+pub use delegations::Delegation;
 pub use draft::{RepoError, sign};
 pub use keys::{KeyFileError, SigningKey, public_key_from_pem};
 pub use names::{file_name, parse_file_name};
 pub use online::{NamedRole, next_snapshot, next_timestamp, snapshot, timestamp};
 pub use root::{RoleSpec, RootSpec, amend_root, new_root, next_root};
-pub use targets::{
-    Downgrade, NewTarget, TargetsEdit, amend_targets, downgrades_so_far, new_targets, next_targets,
-};
+pub use targets::{NewTarget, TargetsEdit, amend_targets, new_targets, next_targets};
 
 #[cfg(test)]
 mod tests;

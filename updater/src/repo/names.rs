@@ -1,6 +1,7 @@
 //! File names of metadata. A role's name is percent-encoded whole, as one segment of a path: it may hold anything.
 
 use super::{RepoError, draft::invalid};
+use crate::tuf::file_stem;
 
 /// Longest accepted name of a role, after encoding: with a version and `.json` it must fit into a file name of 255 bytes.
 const ENCODED_BYTES_MAX: usize = 200;
@@ -8,7 +9,7 @@ const ENCODED_BYTES_MAX: usize = 200;
 /// The file of a role: `N.ROLE.json`, or `ROLE.json` without a version.
 #[must_use]
 pub fn file_name(role: &str, version: Option<u64>) -> String {
-    let role = encode(role);
+    let role = file_stem(role);
     version.map_or_else(|| format!("{role}.json"), |version| format!("{version}.{role}.json"))
 }
 
@@ -23,7 +24,7 @@ pub fn parse_file_name(file: &str) -> Option<(u64, String)> {
 
 /// Checks that a delegated role may have this name.
 pub(super) fn check_role_name(what: &'static str, name: &str) -> Result<(), RepoError> {
-    if name.is_empty() || encode(name).len() > ENCODED_BYTES_MAX {
+    if name.is_empty() || file_stem(name).len() > ENCODED_BYTES_MAX {
         let reason =
             format!("a role's name has 1 to {ENCODED_BYTES_MAX} bytes when percent-encoded: {name:?}");
         return Err(invalid(what, reason));
@@ -32,19 +33,6 @@ pub(super) fn check_role_name(what: &'static str, name: &str) -> Result<(), Repo
         return Err(invalid(what, format!("{name} is a top-level role")));
     }
     Ok(())
-}
-
-/// Percent-encodes everything but the unreserved characters of RFC 3986.
-fn encode(role: &str) -> String {
-    let mut text = String::with_capacity(role.len());
-    for byte in role.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 fn decode(text: &str) -> Option<String> {

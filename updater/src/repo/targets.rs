@@ -4,10 +4,8 @@ use super::{
     Delegation, RepoError, delegations,
     draft::{Draft, inner, invalid},
 };
-use crate::tuf::{Floors, Targets};
-use semver::Version;
+use crate::tuf::{Downgrade, Downgrades, Floors, Targets};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use whimbrel_wire::{Digest, ModelName, index::target_path, manifest::Manifest};
 
@@ -35,15 +33,6 @@ impl NewTarget {
     }
 }
 
-/// The statement that a model's floor is lowered: devices that saw a lower number follow it once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Downgrade {
-    /// Counts the statements about this model, from 1.
-    pub number: u64,
-    /// The floor from now on.
-    pub floor: Version,
-}
-
 /// Changes to a targets role.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TargetsEdit {
@@ -54,7 +43,7 @@ pub struct TargetsEdit {
     /// Floors to set.
     pub floors: Floors,
     /// Floors to lower.
-    pub downgrades: BTreeMap<ModelName, Downgrade>,
+    pub downgrades: Downgrades,
     /// Roles to delegate to; one of a known name is replaced.
     pub delegate: Vec<Delegation>,
     /// Names of roles not to delegate to any more.
@@ -90,16 +79,6 @@ pub fn amend_targets(
     expires: OffsetDateTime,
 ) -> Result<Vec<u8>, RepoError> {
     apply(Draft::again::<Targets>(draft, expires)?, edit)
-}
-
-/// The number of the last downgrade of a model that a targets file states; 0 where there was none.
-///
-/// # Errors
-/// When the file is no targets metadata, or states no number.
-pub fn downgrades_so_far(targets: &[u8], model: &ModelName) -> Result<u64, RepoError> {
-    // A draft that is thrown away: the one way to read fields that only this build gives a meaning.
-    let mut draft = Draft::again::<Targets>(targets, OffsetDateTime::UNIX_EPOCH)?;
-    number_of(own_object(&mut draft, DOWNGRADES)?, model)
 }
 
 const FLOORS: &str = "floors";

@@ -11,7 +11,10 @@ use crate::{
 use clap::Args;
 use semver::Version;
 use std::path::PathBuf;
-use whimbrel_updater::repo::{Delegation, RoleSpec, Scope};
+use whimbrel_updater::{
+    repo::{Delegation, RoleSpec},
+    tuf::Scope,
+};
 use whimbrel_wire::ModelName;
 
 #[derive(Debug, Args)]

@@ -1,7 +1,10 @@
 //! Rotation, delegations, thresholds, and a repository without a server.
 
 use super::*;
-use whimbrel_updater::repo::{Delegation, NewTarget, Scope};
+use whimbrel_updater::{
+    repo::{Delegation, NewTarget},
+    tuf::Scope,
+};
 
 impl Operator {
     fn new_key(&self, name: &str) -> Key {
