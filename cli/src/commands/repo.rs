@@ -184,13 +184,14 @@ pub(crate) async fn run(command: RepoCommand, output: Output) -> Result<(), Fail
         RepoCommand::Remove(args) => change::remove(&args, output),
         RepoCommand::Sign { role, folder, keys } => {
             let repository = folder.open()?;
-            for (index, key) in read_keys(&keys)?.iter().enumerate() {
+            let mut signed = None;
+            for key in &read_keys(&keys)? {
                 // A key that is not needed any more is no mistake; nothing to sign at all is one.
-                if index == 0 || repository.staged(&role)?.is_some() {
-                    drop(repository.sign(&role, key)?);
+                if signed.is_none() || repository.staged(&role)?.is_some() {
+                    signed = Some(repository.sign(&role, key)?);
                 }
             }
-            output.emit(&repository.role_view(&role)?, show::role)
+            signed.map_or(Ok(()), |view| output.emit(&view, show::role))
         }
         RepoCommand::Discard { role, folder } => {
             let version = folder.open()?.discard(&role)?;
