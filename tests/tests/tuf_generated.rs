@@ -1,6 +1,8 @@
 //! Repositories that python-tuf made, read by our client. Its own client runs beside ours on each, so that a scenario that is
 //! not what it should be is seen.
 
+#![allow(clippy::expect_used, reason = "a test fails by a panic that says why")]
+
 use std::{fs, path::Path};
 use whimbrel_tests::{Client, Kind, Served, python, run, script};
 

@@ -1,6 +1,8 @@
 //! A repository made with `whimbrel repo` in a plain folder, served by a plain web server, and read by python-tuf's client and by
 //! ours. No fleet server is anywhere near.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by a panic that says why")]
+
 use serde_json::Value;
 use std::{
     fs,

@@ -1,3 +1,5 @@
+//! What is made is what clients accept, and what breaks a rule is not made.
+
 mod delegations;
 
 use super::*;
