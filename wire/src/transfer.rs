@@ -104,7 +104,11 @@ pub enum Content {
 }
 
 impl Item {
-    fn validate(&self) -> Result<(), String> {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// A sentence naming the rule it breaks.
+    pub fn validate(&self) -> Result<(), String> {
         let (Self::Metadata { file } | Self::Target { file }) = self else { return Ok(()) };
         limit("file", file.len(), FILE_NAME_BYTES_MAX)?;
         if file.is_empty() || file.chars().any(char::is_control) {

@@ -2,6 +2,7 @@
 
 mod failures;
 mod restarts;
+mod switching;
 mod updates;
 
 use super::*;

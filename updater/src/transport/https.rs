@@ -25,6 +25,7 @@ pub struct Https {
     client: Client,
     base: String,
     backoff: Backoff,
+    tries_max: u32,
 }
 
 impl Https {
@@ -32,7 +33,14 @@ impl Https {
     #[must_use]
     pub fn new(client: Client, base: &str) -> Self {
         let backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(10) };
-        Self { client, base: base.trim_end_matches('/').to_owned(), backoff }
+        Self { client, base: base.trim_end_matches('/').to_owned(), backoff, tries_max: TRIES_MAX }
+    }
+
+    /// Passes the first failure on: for use where another transport takes over (see [`super::Switching`]).
+    #[must_use]
+    pub const fn trying_once(mut self) -> Self {
+        self.tries_max = 1;
+        self
     }
 
     /// Fetches `{base}/{path}`, again a few times while that may help.
@@ -41,7 +49,7 @@ impl Https {
         loop {
             let failure = match self.get_once(path, size_bytes_max).await {
                 Ok(bytes) => return Ok(bytes),
-                Err(e) if !e.is_temporary() || tries == TRIES_MAX => return Err(e),
+                Err(e) if !e.is_temporary() || tries >= self.tries_max => return Err(e),
                 Err(e) => e,
             };
             let asked = match &failure {
