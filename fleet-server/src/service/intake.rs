@@ -77,7 +77,7 @@ impl Fleet {
     }
 
     async fn message(
-        &self,
+        self: &Arc<Self>,
         from: &Address,
         leaf: Leaf,
         body: &[u8],
@@ -87,9 +87,8 @@ impl Fleet {
             Leaf::Report => self.take_report(from, &decode::<Report>(body)?).await?,
             Leaf::Status => self.set_online(from.clone(), decode::<Status>(body)?.online),
             Leaf::Telemetry => deliveries.push(Delivery { from: from.clone(), batch: decode(body)? }),
-            Leaf::ChunkGet | Leaf::Desired | Leaf::Ack | Leaf::Chunk(_) | Leaf::File => {
-                return Err(Refused::Leaf);
-            }
+            Leaf::ChunkGet => self.answer(from, decode(body)?),
+            Leaf::Desired | Leaf::Ack | Leaf::Chunk(_) | Leaf::File => return Err(Refused::Leaf),
         }
         Ok(())
     }

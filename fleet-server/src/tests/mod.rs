@@ -3,4 +3,5 @@
 mod harness;
 mod http;
 mod mqtt;
+mod transfer;
 mod ui;

@@ -86,14 +86,14 @@ impl Request {
 
     /// Takes a piece in.
     pub(super) fn take(&mut self, offset: u64, total_bytes: u64, bytes: Bytes, now: Instant) -> Step {
-        if offset != self.received.len() as u64 {
-            return Step::Useless;
-        }
         if total_bytes > self.size_bytes_max {
             return Step::Done(Err(self.too_large()));
         }
         if self.total_bytes.is_some_and(|known| known != total_bytes) {
             return self.restart(now);
+        }
+        if offset != self.received.len() as u64 {
+            return Step::Useless;
         }
         let left = total_bytes - offset;
         if bytes.len() as u64 > left {
