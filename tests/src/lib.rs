@@ -14,12 +14,14 @@ mod fleet;
 mod http;
 mod images;
 mod process;
+mod relay;
 
 pub use agent::Agent;
 pub use fleet::{Fleet, Operator};
 pub use http::{Answer, get, post};
 pub use images::{digit, images, pixels};
 pub use process::{Finished, Process, binary, run};
+pub use relay::Relay;
 
 use std::{
     path::{Path, PathBuf},
