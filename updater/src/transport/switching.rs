@@ -138,7 +138,12 @@ const fn is_blocked(error: &TransportError) -> bool {
 fn both(one: &TransportError, other: TransportError) -> TransportError {
     match other {
         TransportError::Unavailable { what, why, retry_after } => {
-            TransportError::Unavailable { what, why: format!("{why}; before that: {one}"), retry_after }
+            let asked = match one {
+                TransportError::Unavailable { retry_after, .. } => *retry_after,
+                _ => None,
+            };
+            let why = format!("{why}; before that: {one}");
+            TransportError::Unavailable { what, why, retry_after: retry_after.max(asked) }
         }
         // Where only one of the two refuses, later may help.
         TransportError::Refused { what, why } if one.is_temporary() => TransportError::Unavailable {

@@ -112,6 +112,9 @@ fn only_a_refusal_over_both_is_final() {
     let refused = || TransportError::Refused { what: what(), why: "status 403".into() };
     let gone = TransportError::Unavailable { what: what(), why: "timeout".into(), retry_after: None };
     assert!(both(&gone, refused()).is_temporary());
+    let busy =
+        TransportError::Unavailable { what: what(), why: "busy".into(), retry_after: Some(PROBE.first) };
+    assert!(matches!(both(&busy, gone.clone()), TransportError::Unavailable { retry_after: Some(_), .. }));
     assert!(!both(&refused(), refused()).is_temporary());
     assert_eq!(
         both(&gone, TransportError::NotFound { what: what() }),

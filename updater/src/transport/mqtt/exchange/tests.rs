@@ -261,3 +261,91 @@ fn names_that_no_message_could_carry_are_refused_at_once() {
     }
     assert_eq!(exchange.take_due(now), None);
 }
+
+/// Numbers that follow from a seed.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// The file of a request: its bytes tell their places.
+fn file(id: u64) -> Bytes {
+    (0..200 + id % 50).map(|at| (at + id) as u8).collect()
+}
+
+/// What a server that sends at most 64 bytes at a time answers.
+fn answered(want: &Want) -> Part {
+    let whole = file(want.id);
+    let from = usize::try_from(want.offset).expect("small");
+    // A chunk is sent whole.
+    let len = if matches!(want.item, Item::Chunk { .. }) { whole.len() } else { 64 };
+    let bytes = whole.slice(from..whole.len().min(from + len));
+    let total_bytes = whole.len() as u64;
+    Part { id: want.id, content: Content::Bytes { offset: want.offset, total_bytes, bytes } }
+}
+
+/// A network that loses, repeats, delays and breaks, for as long as requests are there; how many came.
+fn ride(seed: u64) -> usize {
+    let (mut chance, (mut exchange, start)) = (Chance(seed), connected());
+    let (mut now, mut on_the_way) = (start, Vec::new());
+    let ids: Vec<u64> = (0..30)
+        .map(|n| {
+            let item = if n % 3 == 0 { target() } else { chunk(n) };
+            begin(&mut exchange, item, now)
+        })
+        .collect();
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < ids.len() {
+        assert!(now - start < 10_000 * S, "seed {seed}: {} of {} ended", outcomes.len(), ids.len());
+        for want in wants(&mut exchange, now) {
+            for _ in 0..[0, 1, 1, 1, 2][usize::try_from(chance.below(5)).expect("small")] {
+                on_the_way.push(answered(&want));
+            }
+        }
+        let (items, bytes) = exchange.outstanding();
+        assert!(
+            items <= WINDOW_ITEMS && bytes <= OUTSTANDING_BYTES_MAX,
+            "seed {seed}: {items} items, {bytes} bytes"
+        );
+        let ended = match chance.below(100) {
+            0 => exchange.disconnected(now),
+            1..5 if exchange.connection != Connection::Up => exchange.connected(now),
+            5..95 if !on_the_way.is_empty() => {
+                let next = chance.below(on_the_way.len() as u64);
+                exchange.answer(on_the_way.swap_remove(usize::try_from(next).expect("small")), now)
+            }
+            95..98 => {
+                now += S;
+                exchange.tick(now)
+            }
+            _ => {
+                now = exchange.deadline(now).map_or(now, |at| at.max(now));
+                exchange.tick(now)
+            }
+        };
+        for (id, outcome) in ended {
+            assert!(outcomes.insert(id, outcome).is_none(), "seed {seed}: {id} ended twice");
+        }
+    }
+    assert!(exchange.requests.is_empty());
+    let came = outcomes.into_iter().filter_map(|(id, outcome)| match outcome {
+        Ok(bytes) => Some((id, bytes)),
+        Err(error) => {
+            assert!(error.is_temporary(), "seed {seed}: {error}");
+            None
+        }
+    });
+    came.inspect(|(id, bytes)| assert_eq!(*bytes, file(*id), "seed {seed}")).count()
+}
+
+#[test]
+fn over_a_network_that_loses_repeats_delays_and_breaks_every_request_ends_and_what_comes_is_whole() {
+    let came: usize = (1..=300).map(ride).sum();
+    assert!(came > 300 * 15, "{came} of {}", 300 * 30);
+}
