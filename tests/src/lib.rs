@@ -13,6 +13,7 @@ mod agent;
 mod fleet;
 mod http;
 mod images;
+mod kills;
 mod process;
 mod tuf;
 
@@ -20,6 +21,7 @@ pub use agent::Agent;
 pub use fleet::{Fleet, Operator};
 pub use http::{Answer, get, post};
 pub use images::{digit, images, pixels};
+pub use kills::{Kills, kill_again_and_again};
 pub use process::{Finished, Process, binary, run};
 pub use tuf::{Client, Kind, Served, python, script};
 

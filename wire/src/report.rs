@@ -81,6 +81,9 @@ pub struct Update {
     pub rollout: String,
     /// How far it came.
     pub progress: Progress,
+    /// Why it is not further, where something failed that is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Reason>,
 }
 
 /// How far an update came. The last three are final.
@@ -219,6 +222,14 @@ reason_kinds! {
     NotEnoughTraffic = "not_enough_traffic",
     /// Bytes could not be fetched.
     Network = "network",
+    /// Whoever answered in the server's place could not prove to be it.
+    Tls = "tls",
+    /// The model uses operators that the agent does not have.
+    Operators = "operators",
+    /// The backend that the bundle needs is not there.
+    Backend = "backend",
+    /// The device's own rules say: not now.
+    Policy = "policy",
     /// Another version was asked for meanwhile.
     Superseded = "superseded",
 }

@@ -3,17 +3,18 @@
 mod driver;
 mod fetch;
 mod host;
-mod local;
+mod plan;
 mod resolve;
 mod work;
+mod workers;
 
 pub use host::{Host, Traffic};
+pub use workers::CHUNK_WINDOW;
 
 use crate::{
     disk::{Disk, DiskError, Files},
-    journal::{Journal, JournalError},
-    slots::Slots,
-    store::Store,
+    journal::{Journal, JournalError, Record, Stage},
+    slots::{InstalledBundle, SignedIndex, Slots},
     transport::{Backoff, Transport},
     tuf::{Trust, TufError},
 };
@@ -30,10 +31,11 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use whimbrel_wire::{
-    ModelName,
+    Digest, ModelName,
     desired::{DesiredState, MODELS_MAX},
     report::ModelReport,
 };
+use workers::Workers;
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -94,10 +96,14 @@ pub(crate) struct Core<H, T> {
     host: H,
     transport: T,
     trust: AsyncMutex<Option<Trust>>,
-    store: Store,
+    workers: Workers,
     slots: Slots,
     journal: Journal,
     reports: Mutex<BTreeMap<ModelName, ModelReport>>,
+    /// The index of what is being put together, so that it is decoded once.
+    indexes: Mutex<BTreeMap<ModelName, SignedIndex>>,
+    /// Installed bundles that were looked at: reading an index again takes as much memory as the index has bytes.
+    opened: Mutex<BTreeMap<Digest, InstalledBundle>>,
 }
 
 impl<H: Host, T: Transport> Engine<H, T> {
@@ -110,11 +116,13 @@ impl<H: Host, T: Transport> Engine<H, T> {
     pub async fn open(config: EngineConfig, host: H, transport: T) -> Result<Self, EngineError> {
         let (disk, dir) = (Arc::clone(&config.disk), config.state_dir.clone());
         let core = Arc::new(Core {
-            store: Store::open(Arc::clone(&disk), &dir.join("chunks"))?,
+            workers: Workers::default(),
             slots: Slots::new(Arc::clone(&disk), &dir.join("models")),
             journal: Journal::open(disk, &dir.join("journal"))?,
             trust: AsyncMutex::new(None),
             reports: Mutex::default(),
+            indexes: Mutex::default(),
+            opened: Mutex::default(),
             config,
             host,
             transport,
@@ -133,7 +141,25 @@ impl<H: Host, T: Transport> Engine<H, T> {
                 }
             }
         }
+        engine.clear_unknown()?;
         Ok(engine)
+    }
+
+    /// Clears the folders of models that have no journal: nothing of them was ever confirmed.
+    fn clear_unknown(&self) -> Result<(), DiskError> {
+        let known = self.core.journal.models()?;
+        for model in self.core.slots.models()?.into_iter().filter(|model| !known.contains(model)) {
+            let unnamed = self.core.unnamed(&model, &Record::default());
+            self.core.clear(&model, unnamed.as_slice());
+        }
+        // Older versions kept chunks there. A disk that takes nothing keeps no model from serving.
+        let chunks = self.core.config.state_dir.join("chunks");
+        if self.core.config.disk.size_bytes(&chunks)?.is_some()
+            && let Err(error) = self.core.config.disk.remove_dir_all(&chunks)
+        {
+            tracing::warn!(%error, "old chunks could not be removed");
+        }
+        Ok(())
     }
 
     /// The models whose journal cannot be read, and why. They are not served, and not touched until that is put right.
@@ -220,6 +246,51 @@ impl<H, T> Core<H, T> {
     fn keep_report(&self, report: ModelReport) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.insert(report.name.clone(), report);
+    }
+
+    fn remember(&self, model: &ModelName, index: SignedIndex) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(model.clone(), index);
+    }
+
+    fn known_index(&self, model: &ModelName) -> Option<SignedIndex> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// An installed bundle that was looked at before, if it is still in its place.
+    fn opened(&self, model: &ModelName, bundle: Digest) -> Option<InstalledBundle> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = opened.get(&bundle).filter(|opened| opened.manifest.name == *model)?.clone();
+        let model_file = opened.dir.join(&opened.manifest.model);
+        self.config.disk.size_bytes(&model_file).is_ok_and(|size| size.is_some()).then_some(opened)
+    }
+
+    fn keep_opened(&self, bundle: InstalledBundle) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(bundle.digest, bundle);
+    }
+
+    fn forget_index(&self, model: &ModelName) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+    }
+
+    /// Removes what nothing needs of a model. Failing leaves more on the disk than is needed, and nothing else.
+    fn clear(&self, model: &ModelName, keep: &[Digest]) {
+        self.forget_index(model);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|digest, bundle| bundle.manifest.name != *model || keep.contains(digest));
+        drop(opened);
+        if let Err(error) = self.slots.retain(model, keep) {
+            tracing::warn!(%model, %error, "old bundles could not be removed");
+        }
+    }
+
+    /// A bundle that the process before put in place and did not come to write down, unless it is the version that
+    /// was refused last.
+    fn unnamed(&self, model: &ModelName, record: &Record) -> Option<Digest> {
+        let done = record.update.as_ref().filter(|u| matches!(u.stage, Stage::Done { .. }));
+        let named: Vec<Digest> =
+            [&record.active, &record.previous].into_iter().flatten().map(|i| i.bundle).collect();
+        let (bundle, version) = self.slots.unnamed(model, &named).unwrap_or_default()?;
+        done.is_none_or(|update| update.offer.version != version).then_some(bundle)
     }
 
     fn open_trust(&self) -> Result<Trust, TufError> {

@@ -1,12 +1,10 @@
 //! Performs work and says in an event what came of it.
 
-use super::{Core, Host, fetch::fetch, local::Local, resolve::resolve};
+use super::{Core, Host, fetch::fetch, resolve::resolve};
 use crate::{
-    bundle::chunk,
     disk::DiskError,
     machine::{Event, Failure, Work},
     slots::{InstalledBundle, SlotError},
-    store::StoreError,
     transport::{Transport, TransportError},
     tuf::TufError,
 };
@@ -16,8 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use whimbrel_wire::{
-    Digest, Message, ModelName, decode,
-    index::{Chunk, Index},
+    Digest, ModelName,
     report::{Reason, ReasonKind},
 };
 
@@ -33,8 +30,8 @@ pub(super) struct Context<H, T> {
 pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work: Work) -> Event {
     let done = match work {
         Work::Resolve(offer) => resolve(&context, &offer).await.map(Event::Resolved),
-        Work::Fetch { bundle, active } => fetch(&context, bundle, active).await.map(|()| Event::Fetched),
-        Work::Install { bundle, active } => install(&context, bundle, active)
+        Work::Fetch { bundle, .. } => fetch(&context, bundle).await.map(|()| Event::Fetched),
+        Work::Install { bundle, .. } => install(&context, bundle)
             .await
             .map(|bundle| Event::Installed { policy: bundle.manifest.probation }),
         Work::Test(bundle) => test(&context, bundle).await.map(|()| Event::Tested),
@@ -59,27 +56,22 @@ pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work:
 async fn install<H: Host, T: Transport>(
     context: &Context<H, T>,
     bundle: Digest,
-    active: Option<Digest>,
 ) -> Result<InstalledBundle, Failure> {
     let (core, model) = (Arc::clone(&context.core), context.model.clone());
     blocking(move || {
-        let index_bytes = core.store.get(bundle, Index::SIZE_BYTES_MAX as u64)?;
-        let index_bytes = index_bytes.ok_or_else(|| missing("the bundle's index"))?;
-        let local = Local::open(&core.slots, Arc::clone(&core.config.disk), &model, active);
-        let source = |part: &Chunk| -> Result<Option<Vec<u8>>, DiskError> {
-            if let Some(raw) = local.read(part) {
-                return Ok(Some(raw));
+        match core.slots.verify(&model, bundle) {
+            Ok(installed) => {
+                core.keep_opened(installed.clone());
+                return Ok(installed);
             }
-            let stored = core.store.get(part.stored, chunk::STORED_BYTES_MAX)?;
-            Ok(stored.and_then(|stored| chunk::unpack(part, &stored).ok()))
-        };
-        let installed = core.slots.install(bundle, &index_bytes, &source)?;
-        // The slot holds all of it now.
-        let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
-        for part in index.chunks() {
-            core.store.remove(part.stored)?;
+            Err(SlotError::Absent { .. }) => {}
+            Err(e) => tracing::warn!(%e, "a damaged bundle is replaced"),
         }
-        core.store.remove(bundle)?;
+        let known = core.known_index(&model);
+        let partial = core.slots.partial(&model, bundle, known.as_ref())?;
+        let installed = partial.ok_or_else(|| missing("the bundle's index"))?.finish()?;
+        core.forget_index(&model);
+        core.keep_opened(installed.clone());
         Ok(installed)
     })
     .await
@@ -101,8 +93,15 @@ async fn serve<H: Host, T: Transport>(
     context.core.host.serve(&bundle, fallback.as_ref()).await.map_err(Failure::Final)
 }
 
+/// Opens an installed bundle. One that this process has looked at before is not read again.
 fn open<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) -> Result<InstalledBundle, Failure> {
-    Ok(context.core.slots.open(&context.model, bundle)?)
+    let core = &context.core;
+    if let Some(opened) = core.opened(&context.model, bundle) {
+        return Ok(opened);
+    }
+    let opened = core.slots.open(&context.model, bundle)?;
+    core.keep_opened(opened.clone());
+    Ok(opened)
 }
 
 /// Runs disk and CPU work beside the network tasks.
@@ -131,19 +130,10 @@ impl From<DiskError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Corrupt { .. } => refuse(ReasonKind::Corrupt, error),
-            StoreError::Disk(error) => error.into(),
-        }
-    }
-}
-
 impl From<SlotError> for Failure {
     fn from(error: SlotError) -> Self {
         match &error {
-            SlotError::Missing { .. } => Self::Later(Reason::new(ReasonKind::Corrupt, error)),
+            SlotError::Incomplete { .. } => Self::Later(Reason::new(ReasonKind::Corrupt, error)),
             SlotError::Disk(_) | SlotError::Absent { .. } => refuse(ReasonKind::Disk, error),
             SlotError::Damaged { .. } => refuse(ReasonKind::Corrupt, error),
             SlotError::Index { .. } | SlotError::Unfit { .. } => refuse(ReasonKind::Malformed, error),
@@ -155,6 +145,7 @@ impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Unavailable { .. } => Self::Later(Reason::new(ReasonKind::Network, error)),
+            TransportError::Tls { .. } => Self::Later(Reason::new(ReasonKind::Tls, error)),
             TransportError::TooLarge { .. } => refuse(ReasonKind::TooLarge, error),
             TransportError::NotFound { .. } | TransportError::Refused { .. } => {
                 refuse(ReasonKind::Network, error)
