@@ -119,9 +119,9 @@ pub(crate) async fn publish(
     let known = known_version(client, role).await?;
     // None: the server has the version that names it.
     let first = repository.first_with(role, &path, index, known)?;
-    if role != TARGETS {
-        // What delegates to the role comes before it.
-        push_role(client, repository, TARGETS, None).await?;
+    // What delegates to the role comes before it.
+    for above in repository.delegators(role)? {
+        push_role(client, repository, &above, None).await?;
     }
     push_role(client, repository, role, Some(first.unwrap_or(known))).await?;
     pull(client, repository).await?;

@@ -100,7 +100,7 @@ pub fn kill_again_and_again(dir: &Path, kills: u32, seed: u64) -> Kills {
 
 /// A folder with version `number`: the first or the second network, under another number and with short gates.
 fn version(dir: &Path, number: u32) -> PathBuf {
-    let source = examples().join(if number % 2 == 0 { "digits/v2" } else { "digits/v1" });
+    let source = examples().join(if number.is_multiple_of(2) { "digits/v2" } else { "digits/v1" });
     let folder = dir.join(format!("version-{number}"));
     fs::create_dir_all(&folder).expect("the folder can be made");
     for file in ["golden.npz", "model.onnx"] {
@@ -120,7 +120,7 @@ fn version(dir: &Path, number: u32) -> PathBuf {
         .join("\n");
     let (before, after) = text.split_once("[probation]").expect("it has gates");
     let rest = after.split_once("\n[").map_or(String::new(), |(_, rest)| format!("\n[{rest}"));
-    let crashes = if number % 2 == 0 { 1000 } else { 0 };
+    let crashes = if number.is_multiple_of(2) { 1000 } else { 0 };
     let gates = format!(
         "[probation]\nrequests = 20\nseconds = 30\nrequests_min = 5\nerror_rate_max = 0.5\ncrashes_max = {crashes}\n"
     );

@@ -85,6 +85,21 @@ impl Repository {
         Ok(found)
     }
 
+    /// The roles through which clients come to a role, from the top.
+    ///
+    /// # Errors
+    /// When a file of a role is no metadata.
+    pub(crate) fn delegators(&self, role: &str) -> Result<Vec<String>, Failure> {
+        let known = self.delegated(View::Newest)?;
+        let above =
+            |role: &str| known.iter().find(|d| d.delegation.name == role).map(|d| d.delegator.clone());
+        // Each role was found below its delegator, so that the chain ends at the top.
+        let mut chain: Vec<String> =
+            std::iter::successors(above(role), |role| above(role)).take(known.len()).collect();
+        chain.reverse();
+        Ok(chain)
+    }
+
     fn delegated_by(&self, role: &str, view: View) -> Result<Vec<Delegated>, Failure> {
         let file = match view {
             View::Newest => self.newest(role)?,

@@ -121,7 +121,8 @@ fn manifest(version: &Version) -> Manifest {
 /// Adds the target to what is signed already, and signs everything above it.
 fn sign_repository(dir: &Path, target: NewTarget) {
     let key = SigningKey::from_seed(&[1; 32]);
-    let expires = OffsetDateTime::now_utc() + Duration::days(30);
+    let now = OffsetDateTime::now_utc();
+    let expires = now + Duration::days(30);
     let tuf = dir.join("tuf");
     let read = |name: &str| fs::read(tuf.join(name)).ok();
     let role = || RoleSpec { keys: vec![key.public()], threshold: 1 };
@@ -129,17 +130,16 @@ fn sign_repository(dir: &Path, target: NewTarget) {
     let root = read("1.root.json")
         .unwrap_or_else(|| sign(&new_root(&spec, expires).expect("makes"), &key).expect("signs"));
     let newest = |role: &str| (1..).map_while(|n| read(&format!("{n}.{role}.json"))).last();
-    let old = newest("targets")
+    let old_targets = newest("targets")
         .unwrap_or_else(|| sign(&new_targets(expires).expect("makes"), &key).expect("signs"));
     let first = newest("targets").is_none();
     let edit = TargetsEdit { add: vec![target], ..TargetsEdit::default() };
-    let targets = sign(&next_targets(&old, &edit, expires).expect("makes"), &key).expect("signs");
+    let targets = sign(&next_targets(&old_targets, &edit, expires).expect("makes"), &key).expect("signs");
     let snapshot = snapshot(newest("snapshot").as_deref(), &targets, &key, expires).expect("signs");
-    let timestamp =
-        timestamp(read("timestamp.json").as_deref(), &snapshot, &key, OffsetDateTime::now_utc(), expires)
-            .expect("signs");
+    let old = read("timestamp.json");
+    let timestamp = timestamp(old.as_deref(), &snapshot, &key, now, expires).expect("signs");
     if first {
-        fs::write(tuf.join("1.targets.json"), &old).expect("writes");
+        fs::write(tuf.join("1.targets.json"), &old_targets).expect("writes");
     }
     for (role, bytes) in [("root", &root), ("targets", &targets), ("snapshot", &snapshot)] {
         let value: serde_json::Value = serde_json::from_slice(bytes).expect("JSON");

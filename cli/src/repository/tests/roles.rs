@@ -111,6 +111,8 @@ fn a_delegated_role_names_what_it_may_and_the_snapshot_wants_its_signatures() {
     repository.sign("vision/eu #1", &guest).expect("signed");
     let roles: Vec<String> = repository.targets_roles().expect("readable");
     assert_eq!(roles, ["targets", "vision", "vision/eu #1"]);
+    assert_eq!(repository.delegators("vision/eu #1").expect("readable"), ["targets", "vision"]);
+    assert!(repository.delegators("targets").expect("readable").is_empty());
     let elsewhere = repository.delegate(TARGETS, nested, given);
     assert_eq!(exit(elsewhere), Exit::Usage, "one role, one delegator");
     let unserved = repository.delegate(TARGETS, delegation("a/../b", &[&team], 1, "*"), given);
