@@ -6,22 +6,15 @@ use crate::{
 use std::{path::Path, time::Duration};
 use whimbrel_infer::Tensor;
 use whimbrel_serve::NoObserver;
-use whimbrel_updater::{
-    bundle::{chunk, pack},
-    disk::Files,
-    slots::Slots,
-};
+use whimbrel_updater::{bundle::pack, disk::Files, slots::Slots};
 
 /// Packs a version of the example and installs it as the updater does.
 fn install(dir: &Path, version: u32) -> InstalledBundle {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/digits/v{version}"));
     let packed = pack(&source).expect("packs");
-    let chunks = |part: &whimbrel_wire::index::Chunk| {
-        Ok(packed.chunks().get(&part.stored).and_then(|stored| chunk::unpack(part, stored).ok()))
-    };
     std::fs::create_dir_all(dir.join("models")).expect("folder");
     let slots = Slots::new(Arc::new(Files), &dir.join("models"));
-    slots.install(packed.digest(), packed.index_bytes(), &chunks).expect("installs")
+    slots.install(&packed).expect("installs")
 }
 
 fn host(dir: &Path) -> (AgentHost, Arc<Registry>, Arc<Telemetry>) {
