@@ -152,8 +152,14 @@ impl<H: Host, T: Transport> Engine<H, T> {
             let unnamed = self.core.unnamed(&model, &Record::default());
             self.core.clear(&model, unnamed.as_slice());
         }
-        // Older versions kept chunks there.
-        self.core.config.disk.remove_dir_all(&self.core.config.state_dir.join("chunks"))
+        // Older versions kept chunks there. A disk that takes nothing keeps no model from serving.
+        let chunks = self.core.config.state_dir.join("chunks");
+        if self.core.config.disk.size_bytes(&chunks)?.is_some()
+            && let Err(error) = self.core.config.disk.remove_dir_all(&chunks)
+        {
+            tracing::warn!(%error, "old chunks could not be removed");
+        }
+        Ok(())
     }
 
     /// The models whose journal cannot be read, and why. They are not served, and not touched until that is put right.

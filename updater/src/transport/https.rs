@@ -57,6 +57,13 @@ impl Https {
         Self { client, base, backoff, pace: Pace::SLOWEST, quiet: Arc::default() }
     }
 
+    /// With another pace, and hardly a pause between tries.
+    #[cfg(test)]
+    pub(crate) fn for_test(self, window: Duration, bytes_min: u64) -> Self {
+        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) };
+        Self { pace: Pace { window, bytes_min }, backoff, ..self }
+    }
+
     /// Fetches `{base}/{path}`, again a few times while that may help. What came before a connection broke is not asked for again.
     async fn get(&self, path: &str, size_bytes_max: u64, kind: Kind) -> Result<Bytes, TransportError> {
         let what = format!("{}/{path}", self.base);

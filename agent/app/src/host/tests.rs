@@ -118,3 +118,20 @@ async fn a_withdrawn_model_answers_no_more() {
     assert!(registry.get(&bundle.manifest.name).is_none());
     assert_eq!(host.traffic(&bundle.manifest.name).requests, 0);
 }
+
+#[test]
+fn what_the_device_cannot_run_is_refused_before_it_is_fetched() {
+    let backend = whimbrel_infer::backend("cpu").expect("there");
+    let kind = |needs: Needs| preflight(&needs, backend, Some(1 << 20)).map_err(|reason| reason.kind);
+    let small = || Needs { memory_bytes_max: 1 << 20, ..Needs::default() };
+    assert_eq!(kind(small()), Ok(()));
+    assert_eq!(kind(Needs { memory_bytes_max: (1 << 20) + 1, ..small() }), Err(ReasonKind::Memory));
+    assert_eq!(kind(Needs { backend: NeededBackend::Gpu, ..small() }), Err(ReasonKind::Backend));
+    assert_eq!(kind(Needs { backend: NeededBackend::Cpu, ..small() }), Ok(()));
+    let uses = |operators: &[&str]| {
+        kind(Needs { operators: operators.iter().map(|&o| o.to_owned()).collect(), ..small() })
+    };
+    assert_eq!(uses(&["Conv", "com.microsoft.Gelu"]).err(), uses(&["Gelu"]).err());
+    assert_eq!(uses(&["Conv", "Relu"]), Ok(()));
+    assert_eq!(uses(&["Conv", "FlashFutureAttention"]), Err(ReasonKind::Operators));
+}
