@@ -81,6 +81,9 @@ pub struct Update {
     pub rollout: String,
     /// How far it came.
     pub progress: Progress,
+    /// Why it does not go on now, though it will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Reason>,
 }
 
 /// How far an update came. The last three are final.
@@ -247,6 +250,9 @@ impl Message for Report {
         limit("platform.board", self.platform.board.len(), 255)?;
         for update in self.models.iter().filter_map(|m| m.update.as_ref()) {
             limit("rollout", update.rollout.len(), 64)?;
+            if let Some(reason) = &update.waiting {
+                limit("waiting.detail", reason.detail.len(), DETAIL_BYTES_MAX)?;
+            }
             if let Progress::Rejected { reason } | Progress::RolledBack { reason } = &update.progress {
                 limit("reason.detail", reason.detail.len(), DETAIL_BYTES_MAX)?;
             }

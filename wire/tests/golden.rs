@@ -139,6 +139,7 @@ fn report(progress: Progress) -> Report {
                 attempt: 1,
                 rollout: "r-1".into(),
                 progress,
+                waiting: None,
             }),
         }],
     }

@@ -138,7 +138,7 @@ mod tests {
         ModelReport {
             name: "digits".parse().expect("a name"),
             active: None,
-            update: Some(Update { version, attempt: 1, rollout: String::new(), progress }),
+            update: Some(Update { version, attempt: 1, rollout: String::new(), progress, waiting: None }),
         }
     }
 

@@ -118,6 +118,7 @@ mod tests {
                 attempt: 1,
                 rollout: "r-1".into(),
                 progress,
+                waiting: None,
             }),
         }
     }

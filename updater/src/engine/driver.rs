@@ -3,7 +3,7 @@
 use super::{Core, Host, work};
 use crate::{
     journal::{Record, Stage, UpdateRecord},
-    machine::{Action, Event, State, Work, recover, report, step},
+    machine::{Action, Event, Failure, State, Work, recover, report, step},
     transport::Transport,
 };
 use futures_util::future::BoxFuture;
@@ -22,6 +22,15 @@ use whimbrel_wire::{
 /// How often live counts are published during probation.
 const COUNTS_EVERY: Duration = Duration::from_secs(2);
 
+/// What work tells while it goes on.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Something that the machine is to know.
+    Event(Event),
+    /// It waits for this, or not any more.
+    Waiting(Option<Reason>),
+}
+
 pub(super) type Offers = watch::Receiver<Option<DesiredState>>;
 
 pub(super) struct Driver<H, T> {
@@ -29,7 +38,9 @@ pub(super) struct Driver<H, T> {
     model: ModelName,
     state: State,
     work: Option<BoxFuture<'static, Event>>,
-    progress: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    progress: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+    /// Why the update does not go on now.
+    waiting: Option<Reason>,
     /// When the candidate began to serve.
     serving_since: Instant,
     /// What was published last, and when.
@@ -48,6 +59,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
             work: None,
             progress: mpsc::unbounded_channel(),
             serving_since: Instant::now(),
+            waiting: None,
             told: None,
             unnamed: None,
         };
@@ -102,7 +114,10 @@ impl<H: Host, T: Transport> Driver<H, T> {
                     // What was asked for meanwhile counts, and so does what a finished update was in the way of.
                     news |= matches!(self.state, State::Idle { .. });
                 }
-                Some(event) = self.progress.1.recv() => self.apply(event),
+                Some(news) = self.progress.1.recv() => match news {
+                    News::Event(event) => self.apply(event),
+                    News::Waiting(reason) => self.waiting = reason,
+                },
                 changed = offers.changed(), if open => {
                     open = changed.is_ok();
                     news = open;
@@ -128,6 +143,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
             if let Event::Failed(failure) = &event {
                 tracing::warn!(model = %self.model, ?failure, "update work failed");
             }
+            self.waiting = waits_for(self.waiting.take(), &event);
             let before = std::mem::take(&mut self.state);
             let was_serving = matches!(before, State::Probation { .. });
             let (state, actions) = step(before, event);
@@ -178,7 +194,12 @@ impl<H: Host, T: Transport> Driver<H, T> {
         if matches!(self.state, State::Settling { .. }) {
             return false;
         }
-        let now = report(&self.model, &self.state);
+        let mut now = report(&self.model, &self.state);
+        if let Some(update) = &mut now.update
+            && matches!(update.progress, Progress::Resolving {} | Progress::Fetching { .. })
+        {
+            update.waiting.clone_from(&self.waiting);
+        }
         self.core.keep_report(now.clone());
         let due = match &self.told {
             Some((before, _)) if *before == now => false,
@@ -203,6 +224,17 @@ impl<H: Host, T: Transport> Driver<H, T> {
                 None
             }
         }
+    }
+}
+
+/// What an update waits for after an event: the last failure that may pass, until something goes well.
+fn waits_for(before: Option<Reason>, event: &Event) -> Option<Reason> {
+    match event {
+        Event::Failed(Failure::Later(reason) | Failure::Gone(reason)) => Some(reason.clone()),
+        Event::RetryDue | Event::Desired(_) => before,
+        // What was in place before the wait is no progress.
+        Event::Progressed { done_bytes: 0, .. } => before,
+        _ => None,
     }
 }
 

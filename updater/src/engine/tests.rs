@@ -3,6 +3,7 @@
 mod assembly;
 mod failures;
 mod hostile;
+mod policy;
 mod restarts;
 mod updates;
 
@@ -100,6 +101,8 @@ struct World {
     running: Option<(JoinHandle<()>, watch::Receiver<Vec<ModelReport>>)>,
     serial: u64,
     disk: Arc<dyn Disk>,
+    policy: DownloadPolicy,
+    surroundings: Arc<dyn Surroundings>,
 }
 
 fn model() -> ModelName {
@@ -124,6 +127,8 @@ impl World {
             running: None,
             serial: 0,
             disk: Arc::new(Files),
+            policy: DownloadPolicy::default(),
+            surroundings: Arc::new(Anywhere { now }),
         };
         world.start().await;
         world
@@ -163,6 +168,8 @@ impl World {
         let mut config = EngineConfig::new(self.dir.path(), Version::new(0, 1, 0));
         config.now = now;
         config.disk = Arc::clone(&self.disk);
+        config.policy = self.policy.clone();
+        config.surroundings = Arc::clone(&self.surroundings);
         config
     }
 

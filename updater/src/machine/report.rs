@@ -45,5 +45,5 @@ fn finished(record: &UpdateRecord) -> Update {
 
 fn update(offer: &Offer, progress: Progress) -> Update {
     let Offer { version, attempt, rollout, .. } = offer.clone();
-    Update { version, attempt, rollout, progress }
+    Update { version, attempt, rollout, progress, waiting: None }
 }
