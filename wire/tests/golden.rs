@@ -200,6 +200,11 @@ fn report_of_every_progress() {
         check(file, &report(progress.clone()));
         refuses_damage(&report(progress));
     }
+    let mut waits = report(Progress::Fetching { done_bytes: 1, total_bytes: 1000 });
+    let update = waits.models[0].update.as_mut().expect("there");
+    update.waiting = Some(Reason::new(ReasonKind::Policy, "it is Mon 12:00"));
+    check("report-waiting.v1.hex", &waits);
+    refuses_damage(&waits);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
 };
 use time::OffsetDateTime;
 use whimbrel_updater::{
-    bundle::{self, PackError, Packed, VerifyError},
+    bundle::{self, Archive, Delta, PackError, Packed, VerifyError, delta},
     tuf::TufError,
 };
 use whimbrel_wire::{Digest, ModelName, manifest::Manifest};
@@ -39,6 +39,17 @@ pub(crate) enum BundleCommand {
     Inspect {
         /// The .wbundle file
         file: PathBuf,
+    },
+    /// What a device that has some bundles would fetch of another
+    #[command(after_help = "\
+Example:
+  whimbrel bundle diff digits-1.wbundle digits-2.wbundle
+
+The last file is the new bundle, those before it are what the device has, of whatever models.")]
+    Diff {
+        /// What the device has, then the new bundle
+        #[arg(required = true, num_args = 2.., value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Check a bundle as a device without a network would, with the metadata inside it
     #[command(after_help = "\
@@ -124,6 +135,7 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
             output.emit(&contents(&packed), summary)
         }
         BundleCommand::Inspect { file } => output.emit(&contents(&read_bundle(&file)?), describe),
+        BundleCommand::Diff { files } => output.emit(&diff(&files)?, describe_delta),
         BundleCommand::Verify(args) => output.emit(&verify(&args, OffsetDateTime::now_utc()).await?, |v| {
             format!(
                 "{} {} may be installed: root {}, targets {}\nsha256 {}",
@@ -142,6 +154,30 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
             })
         }
     }
+}
+
+/// What is moved of the last bundle to a device that has the others. Only the indexes are read.
+fn diff(files: &[PathBuf]) -> Result<Delta, Failure> {
+    let open = |file: &PathBuf| {
+        Archive::open(file).map_err(|e| Failure::usage(format!("reading the bundle {}", file.display()), e))
+    };
+    let Some((new, old)) = files.split_last() else {
+        return Err(Failure::usage("comparing bundles", "no file was named"));
+    };
+    let old = old.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(delta(old.iter().map(Archive::index), open(new)?.index()))
+}
+
+fn describe_delta(delta: &Delta) -> String {
+    let whole_bytes = delta.moved_bytes.saturating_add(delta.reused_bytes);
+    let saved = if whole_bytes == 0 { 0.0 } else { 100.0 * delta.reused_bytes as f64 / whole_bytes as f64 };
+    format!(
+        "{} in {} chunks are moved\n{} in {} chunks are on the device already: {saved:.1} % saved",
+        bytes(delta.moved_bytes),
+        delta.chunks,
+        bytes(delta.reused_bytes),
+        delta.chunks_reused,
+    )
 }
 
 /// The failure that a folder which cannot be packed stands for.
@@ -254,4 +290,26 @@ fn describe(c: &Contents<'_>) -> String {
         if c.metadata.is_empty() { "none".to_owned() } else { c.metadata.join(", ") },
         table(&["FILE", "SIZE", "CHUNKS", "SHA256"], &rows),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::tests::Operator;
+
+    #[test]
+    fn a_new_bundle_is_compared_with_all_that_the_device_has() {
+        let operator = Operator::new();
+        let write = |version: &str, content: &str| {
+            let path = operator.dir.path().join(format!("{version}.wbundle"));
+            write_bundle(&path, &operator.bundle(version, content)).expect("written");
+            path
+        };
+        let (one, two) = (write("1.0.0", "weights"), write("2.0.0", "other weights"));
+        let same = diff(&[one.clone(), one.clone()]).expect("compared");
+        assert_eq!((same.moved_bytes, same.chunks), (0, 0));
+        let other = diff(&[one, two]).expect("compared");
+        assert!(other.moved_bytes > 0 && other.reused_bytes > 0, "{other:?}");
+        assert!(describe_delta(&other).contains("% saved"));
+    }
 }

@@ -3,9 +3,12 @@
 use super::harness::{Release, Server, batch, bundle, csr, new_key, report, sha256};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 use whimbrel_updater::repo::SigningKey;
 use whimbrel_wire::{
@@ -359,7 +362,7 @@ async fn chunks_that_no_target_names_are_collected_and_others_stay() {
         assert_eq!(server.call(Method::PUT, &path, bytes.clone()).await.status(), StatusCode::NO_CONTENT);
     }
     let fleet = &server.app.fleet;
-    let now = std::time::SystemTime::now();
+    let now = SystemTime::now();
     let hour = Duration::from_secs(3600);
     assert_eq!(fleet.collect_blobs(now - hour).await.expect("collects"), 0, "it may be an upload under way");
     assert_eq!(fleet.collect_blobs(now + hour).await.expect("collects"), 2);

@@ -30,6 +30,14 @@ fn errors_name_the_line_the_key_and_what_was_expected() {
             "[telemetry]\nwindow_s = -1",
             "agent.toml:2: telemetry.window_s: -1: expected an integer, 0 or more",
         ),
+        (
+            "[updates]\nwindows = \"22-06\"",
+            "agent.toml:2: updates.windows: \"22-06\": expected windows like 22:00-06:00, Sat 00:00-24:00",
+        ),
+        (
+            "[updates]\nmetered_download = \"small\"",
+            "agent.toml:2: updates.metered_download: \"small\": expected never, always or small:BYTES",
+        ),
         ("[telemetry]\nwindow_s = 0", "agent.toml:2: telemetry.window_s: 0: expected seconds, 1 to 86400"),
         ("[telemetry]\nenabled = 1", "agent.toml:2: telemetry.enabled: 1: expected true or false"),
         ("[serve]\nqueue_max = 1000000", "agent.toml:2: serve.queue_max: 1000000: expected 0 to 65536"),
