@@ -114,14 +114,6 @@ pub fn backend(name: &str) -> Result<&'static dyn Backend, LoadError> {
     }
 }
 
-/// The operators that an ONNX file uses, sorted, each once, by their ONNX names.
-///
-/// # Errors
-/// The file is malformed or beyond the limits.
-pub fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String>, LoadError> {
-    crate::tract::operators(onnx, limits)
-}
-
 fn unsupported(name: &str, why: &'static str) -> LoadError {
     LoadError::UnsupportedBackend { name: name.chars().take(80).collect(), why }
 }

@@ -19,9 +19,7 @@ pub mod limits;
 pub mod tensor;
 mod tract;
 
-pub use backend::{
-    Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file, operators,
-};
+pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file};
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;

@@ -4,6 +4,7 @@ use super::model::{read_keys, refs};
 use crate::{
     error::Failure,
     files,
+    onnx::operators,
     output::{Output, bytes, table},
     publish::{embed, read_bundle, write_bundle},
     repository::{Repository, tuf_failure},
@@ -131,6 +132,7 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
     match command {
         BundleCommand::Pack { dir, out } => {
             let packed = bundle::pack(&dir).map_err(|e| pack_failure(&dir, &e))?;
+            let packed = with_operators(packed, &dir)?;
             write_bundle(&out, &packed)?;
             output.emit(&contents(&packed), summary)
         }
@@ -154,6 +156,19 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
             })
         }
     }
+}
+
+/// States the operators of the model in the manifest, where it does not state them itself, so that a device without one of them
+/// refuses the bundle before it fetches it. A model that cannot be read states none: the self-test will tell.
+fn with_operators(packed: Packed, dir: &Path) -> Result<Packed, Failure> {
+    let mut manifest = packed.index().manifest.clone();
+    if !manifest.needs.operators.is_empty() {
+        return Ok(packed);
+    }
+    let file = dir.join(&manifest.model);
+    let model = std::fs::read(&file).map_err(|e| Failure::usage(format!("reading {}", file.display()), e))?;
+    manifest.needs.operators = operators(&model).unwrap_or_default();
+    packed.with_manifest(manifest).map_err(|e| Failure::usage(format!("packing {}", dir.display()), e))
 }
 
 /// What is moved of the last bundle to a device that has the others. Only the indexes are read.
@@ -296,6 +311,15 @@ fn describe(c: &Contents<'_>) -> String {
 mod tests {
     use super::*;
     use crate::repository::tests::Operator;
+
+    #[test]
+    fn packing_states_the_operators_of_the_model() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/v1");
+        let packed = with_operators(bundle::pack(&dir).expect("packs"), &dir).expect("packs");
+        let operators = &packed.index().manifest.needs.operators;
+        assert!(operators.iter().any(|operator| operator.contains("Conv")), "{operators:?}");
+        packed.verify_content().expect("whole");
+    }
 
     #[test]
     fn a_new_bundle_is_compared_with_all_that_the_device_has() {

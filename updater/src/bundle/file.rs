@@ -11,6 +11,7 @@ use whimbrel_wire::{
     cbor::EncodeError,
     decode, encode,
     index::{Index, target_path},
+    manifest::Manifest,
 };
 
 /// Most metadata files in a `.wbundle`.
@@ -62,6 +63,16 @@ impl Packed {
     pub fn new(index: Index, chunks: BTreeMap<Digest, Vec<u8>>) -> Result<Self, EncodeError> {
         let index_bytes = encode(&index)?;
         Ok(Self { index, index_bytes, chunks, metadata: BTreeMap::new() })
+    }
+
+    /// The same bundle with another manifest.
+    ///
+    /// # Errors
+    /// When the index then breaks one of its rules.
+    pub fn with_manifest(mut self, manifest: Manifest) -> Result<Self, EncodeError> {
+        self.index.manifest = manifest;
+        self.index_bytes = encode(&self.index)?;
+        Ok(self)
     }
 
     /// The index.

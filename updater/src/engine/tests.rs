@@ -3,6 +3,7 @@
 mod assembly;
 mod failures;
 mod hostile;
+mod offline;
 mod policy;
 mod restarts;
 mod updates;

@@ -123,11 +123,103 @@ fn decided(reports: &[ModelReport], manifest: &Manifest, attempt: u32) -> Option
     }
 }
 
-/// What was verified and refused is told apart from what failed on this device.
+/// What was verified and refused is told apart from what failed on this device. There is no network here: what could not be had is not in
+/// the file, and nothing without metadata is to be trusted.
 fn refusal(attempted: &str, reason: &Reason) -> Failure {
     match reason.kind {
-        ReasonKind::Disk | ReasonKind::Network => Failure::failed(attempted, reason),
+        ReasonKind::Disk => Failure::failed(attempted, reason),
         ReasonKind::Operators | ReasonKind::Backend => Failure::not_supported(attempted, reason),
         _ => Failure::refused(attempted, reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ConfigArgs;
+    use std::{fs::File, path::Path};
+    use time::{Duration, OffsetDateTime};
+    use whimbrel_updater::{
+        bundle::{Packed, pack},
+        disk::Files,
+        journal::{Journal, Stage},
+        repo::{
+            NewTarget, RoleSpec, RootSpec, SigningKey, TargetsEdit, new_root, new_targets, next_targets,
+            sign, snapshot, timestamp,
+        },
+        tuf::Trust,
+    };
+
+    fn digits() -> Packed {
+        pack(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/v1")).expect("packs")
+    }
+
+    /// Signs the bundle and puts the metadata into it; the root that vouches for it.
+    fn sign_into(packed: &mut Packed) -> Vec<u8> {
+        let key = SigningKey::from_seed(&[7; 32]);
+        let expires = OffsetDateTime::now_utc() + Duration::days(1);
+        let role = || RoleSpec { keys: vec![key.public()], threshold: 1 };
+        let spec = RootSpec { root: role(), targets: role(), snapshot: role(), timestamp: role() };
+        let signed = |bytes: Vec<u8>| sign(&bytes, &key).expect("signs");
+        let root = signed(new_root(&spec, expires).expect("makes"));
+        let index_bytes = packed.index_bytes().len() as u64;
+        let target = NewTarget::bundle(&packed.index().manifest, index_bytes, packed.digest());
+        let edit = TargetsEdit { add: vec![target], ..TargetsEdit::default() };
+        let first = signed(new_targets(expires).expect("makes"));
+        let targets = signed(next_targets(&first, &edit, expires).expect("makes"));
+        let snapshot = snapshot(None, &targets, &key, expires).expect("signs");
+        let timestamp = timestamp(None, &snapshot, &key, expires).expect("signs");
+        for (name, bytes) in [
+            ("1.root.json", root.clone()),
+            ("2.targets.json", targets),
+            ("1.snapshot.json", snapshot),
+            ("timestamp.json", timestamp),
+        ] {
+            packed.metadata.insert(name.into(), bytes);
+        }
+        root
+    }
+
+    fn args(dir: &Path, packed: &Packed) -> InstallArgs {
+        let file = dir.join("digits.wbundle");
+        packed.write(File::create(&file).expect("creates")).expect("writes");
+        // A file of the machine's own configuration is not to play a part.
+        let config = dir.join("agent.toml");
+        std::fs::write(&config, "").expect("writes");
+        InstallArgs { file, config: ConfigArgs { config: Some(config), state_dir: Some(dir.join("state")) } }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_signed_bundle_is_tested_and_waits_for_its_probation() {
+        let dir = tempfile::tempdir().expect("folder");
+        let mut packed = digits();
+        let root = sign_into(&mut packed);
+        let args = args(dir.path(), &packed);
+        let untrusting = run(&args).await.expect_err("nobody is trusted");
+        assert_eq!(untrusting.exit_code(), 4, "{untrusting}");
+        Trust::init(&dir.path().join("state/trust"), &root).expect("a good root");
+        run(&args).await.expect("installs");
+        let journal = Journal::open(Arc::new(Files), &dir.path().join("state/journal")).expect("opens");
+        let record = journal.read(&packed.index().manifest.name).expect("reads").expect("is there");
+        let stage = record.update.expect("an update").stage;
+        let digest = packed.digest();
+        assert!(
+            matches!(stage, Stage::Probation { candidate, crashes: 0, stopped: true } if candidate == digest),
+            "{stage:?}"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bundle_without_metadata_or_of_another_signer_is_refused() {
+        let dir = tempfile::tempdir().expect("folder");
+        let mut packed = digits();
+        let root = sign_into(&mut packed);
+        Trust::init(&dir.path().join("state/trust"), &root).expect("a good root");
+        packed.metadata.clear();
+        let refused = run(&args(dir.path(), &packed)).await.expect_err("nobody vouches for it");
+        assert_eq!(refused.exit_code(), 4, "{refused}");
+        let args = args(dir.path(), &packed);
+        std::fs::write(&args.file, b"not a bundle").expect("writes");
+        assert_eq!(run(&args).await.expect_err("no bundle").exit_code(), 4);
     }
 }

@@ -48,7 +48,7 @@ fn errors_name_the_line_the_key_and_what_was_expected() {
         ("[device]\nid = \"x\"", "agent.toml:2: device.id: unknown key: expected one of device.state_dir"),
         (
             "[servers]\nurl = 1",
-            "agent.toml:1: servers: unknown section: expected one of device, server, serve, telemetry, log",
+            "agent.toml:1: servers: unknown section: expected one of device, server, serve, updates, telemetry, log",
         ),
         ("log = \"info\"", "agent.toml:1: log: string: expected a section, [log]"),
         ("[log]\nlevel = { a = 1 }", "agent.toml:2: log.level: a table: expected a string"),

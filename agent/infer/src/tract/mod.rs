@@ -28,8 +28,6 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(crate) use import::operators;
-
 /// Runs models with tract's own operators.
 pub(crate) struct Tract;
 
