@@ -42,8 +42,9 @@ pub(super) async fn fetch<H: Host, T: Transport>(
     let lack = (0..plan.lack.len()).filter_map(|at| plan.lack.get(at).copied());
     let asked_bytes = total_bytes.saturating_sub(done_bytes);
     let fetches = lack.map(|number| async move {
-        let _place = core.workers.enter().await;
+        // What must wait leaves its place in the window to other models.
         permitted(context, asked_bytes).await;
+        let _place = core.workers.enter().await;
         fetch_chunk(core, plan, number).await
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(CHUNK_WINDOW);
