@@ -15,6 +15,7 @@ mod demo;
 mod duration;
 mod error;
 mod files;
+mod onnx;
 mod output;
 mod publish;
 mod repository;

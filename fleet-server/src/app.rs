@@ -88,6 +88,7 @@ impl App {
             tokio::spawn(service::plan_rollouts(Arc::clone(&fleet))),
             tokio::spawn(service::keep_seen(Arc::clone(&fleet))),
             tokio::spawn(service::maintain(Arc::clone(&fleet))),
+            tokio::spawn(service::collect_blobs(Arc::clone(&fleet))),
         ];
         Ok(Self { https, mqtt, ui, admin_token, fleet, listeners, tasks, stop })
     }

@@ -13,6 +13,7 @@
 //! | [`slots`] | installed bundles, immutable, and those being put together |
 //! | [`journal`] | which bundle is active, candidate and previous |
 //! | [`machine`] | every decision of an update, pure |
+//! | [`policy`] | when, over which links and how fast bundles may be fetched |
 //! | [`engine`] | runs the machine of every model against disk, network and host |
 //! | [`disk`] | the only place that writes files |
 //! | [`hash`] | SHA-2 |
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod hash;
 pub mod journal;
 pub mod machine;
+pub mod policy;
 pub mod repo;
 pub mod slots;
 pub mod transport;

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Enroll(EnrollArgs),
     /// Answer apps, and follow the fleet server if enrolled.
     Serve(ServeArgs),
+    /// Install a signed bundle from a file, while the agent does not serve.
+    Install(InstallArgs),
     /// Run a model on arrays from npz files.
     Run(RunArgs),
     /// Measure how fast a model runs here.
@@ -42,7 +44,7 @@ impl Command {
     /// Whether answers and errors are to be JSON.
     pub(crate) const fn json(&self) -> bool {
         match self {
-            Self::Enroll(_) | Self::Serve(_) | Self::Run(_) | Self::Config(_) => false,
+            Self::Enroll(_) | Self::Install(_) | Self::Serve(_) | Self::Run(_) | Self::Config(_) => false,
             Self::Bench(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Spool(SpoolCommand::Stat(args)) => args.json,
@@ -101,6 +103,16 @@ pub(crate) struct EnrollArgs {
     /// Give up the present enrolment
     #[arg(long)]
     pub(crate) force: bool,
+    /// Where the configuration and the state are.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+/// `install`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// The .wbundle file, with the metadata that vouches for it (`whimbrel bundle sign` puts it in)
+    pub(crate) file: PathBuf,
     /// Where the configuration and the state are.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

@@ -32,6 +32,7 @@ mod model;
 mod npz;
 mod observer;
 mod platform;
+mod surroundings;
 mod telemetry;
 #[cfg(test)]
 mod testing;
@@ -59,6 +60,10 @@ fn run(command: &Command) -> Result<(), Failure> {
         Command::Enroll(args) => {
             logging::start(tracing::level_filters::LevelFilter::WARN);
             runtime()?.block_on(commands::enroll::run(args))
+        }
+        Command::Install(args) => {
+            logging::start(tracing::level_filters::LevelFilter::WARN);
+            runtime()?.block_on(commands::install::run(args))
         }
         Command::Serve(args) => serve(args),
         Command::Spool(command) => commands::spool::run(command),

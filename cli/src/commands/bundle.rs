@@ -4,6 +4,7 @@ use super::model::{read_keys, refs};
 use crate::{
     error::Failure,
     files,
+    onnx::operators,
     output::{Output, bytes, table},
     publish::{embed, read_bundle, write_bundle},
     repository::{Given, Repository, TARGETS, tuf_failure},
@@ -17,7 +18,7 @@ use std::{
 };
 use time::OffsetDateTime;
 use whimbrel_updater::{
-    bundle::{self, PackError, Packed, VerifyError},
+    bundle::{self, Archive, Delta, PackError, Packed, VerifyError, delta},
     tuf::TufError,
 };
 use whimbrel_wire::{Digest, ModelName, manifest::Manifest};
@@ -39,6 +40,17 @@ pub(crate) enum BundleCommand {
     Inspect {
         /// The .wbundle file
         file: PathBuf,
+    },
+    /// What a device that has some bundles would fetch of another
+    #[command(after_help = "\
+Example:
+  whimbrel bundle diff digits-1.wbundle digits-2.wbundle
+
+The last file is the new bundle, those before it are what the device has, of whatever models.")]
+    Diff {
+        /// What the device has, then the new bundle
+        #[arg(required = true, num_args = 2.., value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// Check a bundle as a device without a network would, with the metadata inside it
     #[command(after_help = "\
@@ -123,10 +135,12 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
     match command {
         BundleCommand::Pack { dir, out } => {
             let packed = bundle::pack(&dir).map_err(|e| pack_failure(&dir, &e))?;
+            let packed = with_operators(packed, &dir)?;
             write_bundle(&out, &packed)?;
             output.emit(&contents(&packed), summary)
         }
         BundleCommand::Inspect { file } => output.emit(&contents(&read_bundle(&file)?), describe),
+        BundleCommand::Diff { files } => output.emit(&diff(&files)?, describe_delta),
         BundleCommand::Verify(args) => output.emit(&verify(&args, OffsetDateTime::now_utc()).await?, |v| {
             format!(
                 "{} {} may be installed: root {}, targets {}\nsha256 {}",
@@ -151,6 +165,43 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
             })
         }
     }
+}
+
+/// States the operators of the model in the manifest, where it does not state them itself, so that a device without one of them
+/// refuses the bundle before it fetches it. A model that cannot be read states none: the self-test will tell.
+fn with_operators(packed: Packed, dir: &Path) -> Result<Packed, Failure> {
+    let mut manifest = packed.index().manifest.clone();
+    if !manifest.needs.operators.is_empty() {
+        return Ok(packed);
+    }
+    let file = dir.join(&manifest.model);
+    let model = std::fs::read(&file).map_err(|e| Failure::usage(format!("reading {}", file.display()), e))?;
+    manifest.needs.operators = operators(&model).unwrap_or_default();
+    packed.with_manifest(manifest).map_err(|e| Failure::usage(format!("packing {}", dir.display()), e))
+}
+
+/// What is moved of the last bundle to a device that has the others. Only the indexes are read.
+fn diff(files: &[PathBuf]) -> Result<Delta, Failure> {
+    let open = |file: &PathBuf| {
+        Archive::open(file).map_err(|e| Failure::usage(format!("reading the bundle {}", file.display()), e))
+    };
+    let Some((new, old)) = files.split_last() else {
+        return Err(Failure::usage("comparing bundles", "no file was named"));
+    };
+    let old = old.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Ok(delta(old.iter().map(Archive::index), open(new)?.index()))
+}
+
+fn describe_delta(delta: &Delta) -> String {
+    let whole_bytes = delta.moved_bytes.saturating_add(delta.reused_bytes);
+    let saved = if whole_bytes == 0 { 0.0 } else { 100.0 * delta.reused_bytes as f64 / whole_bytes as f64 };
+    format!(
+        "{} in {} chunks are moved\n{} in {} chunks are on the device already: {saved:.1} % saved",
+        bytes(delta.moved_bytes),
+        delta.chunks,
+        bytes(delta.reused_bytes),
+        delta.chunks_reused,
+    )
 }
 
 /// The failure that a folder which cannot be packed stands for.
@@ -263,4 +314,35 @@ fn describe(c: &Contents<'_>) -> String {
         if c.metadata.is_empty() { "none".to_owned() } else { c.metadata.join(", ") },
         table(&["FILE", "SIZE", "CHUNKS", "SHA256"], &rows),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::tests::Operator;
+
+    #[test]
+    fn packing_states_the_operators_of_the_model() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/digits/v1");
+        let packed = with_operators(bundle::pack(&dir).expect("packs"), &dir).expect("packs");
+        let operators = &packed.index().manifest.needs.operators;
+        assert!(operators.iter().any(|operator| operator.contains("Conv")), "{operators:?}");
+        packed.verify_content().expect("whole");
+    }
+
+    #[test]
+    fn a_new_bundle_is_compared_with_all_that_the_device_has() {
+        let operator = Operator::new();
+        let write = |version: &str, content: &str| {
+            let path = operator.dir.path().join(format!("{version}.wbundle"));
+            write_bundle(&path, &operator.bundle(version, content)).expect("written");
+            path
+        };
+        let (one, two) = (write("1.0.0", "weights"), write("2.0.0", "other weights"));
+        let same = diff(&[one.clone(), one.clone()]).expect("compared");
+        assert_eq!((same.moved_bytes, same.chunks), (0, 0));
+        let other = diff(&[one, two]).expect("compared");
+        assert!(other.moved_bytes > 0 && other.reused_bytes > 0, "{other:?}");
+        assert!(describe_delta(&other).contains("% saved"));
+    }
 }

@@ -16,7 +16,7 @@ mod views;
 pub(crate) use fault::{Fault, Kind, chain};
 pub(crate) use files::TIMESTAMP;
 pub(crate) use intake::intake;
-pub(crate) use jobs::{keep_seen, maintain, plan_rollouts};
+pub(crate) use jobs::{collect_blobs, keep_seen, maintain, plan_rollouts};
 pub(crate) use repository::{INDEX_BYTES_MAX, STORED_CHUNK_BYTES_MAX};
 pub(crate) use views::DeviceState;
 

@@ -1,7 +1,7 @@
 //! Taking over what operators publish: root and targets metadata, indexes, chunks.
 
 use super::{
-    Fault, Fleet,
+    Fault, Fleet, Kind,
     signing::{file, refused},
 };
 use crate::store::{
@@ -10,7 +10,10 @@ use crate::store::{
     operators::Operator,
 };
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::SystemTime,
+};
 use whimbrel_updater::{
     repo::{self, NamedRole},
     tuf::{Role as _, RoleName, Root, Signed, Target, Targets},
@@ -124,6 +127,28 @@ impl Fleet {
             )));
         }
         Ok(self.chunks().missing(hashes).await?)
+    }
+
+    /// Removes the indexes and chunks that no published target names, unless they came or were asked for after `before`: an
+    /// upload that is under way has no target yet. How many files.
+    ///
+    /// # Errors
+    /// When the database or the disk refuses, or an index of a published target is not there or not readable: then nothing is removed.
+    pub(crate) async fn collect_blobs(&self, before: SystemTime) -> Result<usize, Fault> {
+        // Nothing is published between looking at what is and removing the rest.
+        let _guard = self.publishing.lock().await;
+        let (mut indexes, mut chunks) = (HashSet::new(), HashSet::new());
+        for model in self.store().models().await? {
+            let doing = || format!("collect chunks: the index {} of {}", model.bundle, model.target);
+            let bytes = self.targets().get(&model.bundle).await?;
+            let bytes = bytes.ok_or_else(|| Fault::new(Kind::Internal, format!("{} is gone", doing())))?;
+            let index: Index =
+                decode(&bytes).map_err(|e| Fault::new(Kind::Internal, format!("{}: {e}", doing())))?;
+            chunks.extend(index.chunks().map(|c| c.stored));
+            indexes.insert(model.bundle);
+        }
+        let removed = self.chunks().collect(chunks, before).await?;
+        Ok(removed + self.targets().collect(indexes, before).await?)
     }
 
     fn check_lists_us(&self, root: &Root) -> Result<(), Fault> {

@@ -4,9 +4,11 @@ use super::StoreError;
 use crate::files::{FileError, Readable, private_folder, write_whole};
 use sha2::{Digest as _, Sha256};
 use std::{
-    fs::File,
+    collections::HashSet,
+    fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use whimbrel_wire::Digest;
 
@@ -62,7 +64,7 @@ impl Blobs {
             if found != name {
                 return Err(BlobError::OtherHash { found });
             }
-            if path.exists() {
+            if refresh(&path) {
                 return Ok(());
             }
             let folder = path.parent().unwrap_or(&path);
@@ -110,15 +112,30 @@ impl Blobs {
         }
     }
 
-    /// Those of `names` that are not here.
+    /// Those of `names` that are not here. Those that are count as new from now on, as whoever asks is about to publish them.
     ///
     /// # Errors
     /// When the disk refuses.
     pub(crate) async fn missing(&self, names: Vec<Digest>) -> Result<Vec<Digest>, StoreError> {
         let paths: Vec<(Digest, PathBuf)> = names.into_iter().map(|n| (n, self.path(&n))).collect();
         let look =
-            move || paths.into_iter().filter(|(_, path)| !path.exists()).map(|(name, _)| name).collect();
+            move || paths.into_iter().filter(|(_, path)| !refresh(path)).map(|(name, _)| name).collect();
         blocking(look).await.map_err(|e| FileError::new("look into", &self.dir, e).into())
+    }
+
+    /// Removes every file that is not in `keep` and was put or asked for before `before`, and what interrupted writes left before then;
+    /// how many.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) async fn collect(
+        &self,
+        keep: HashSet<Digest>,
+        before: SystemTime,
+    ) -> Result<usize, StoreError> {
+        let dir = self.dir.clone();
+        let collected = blocking(move || collect(&dir, &keep, before)).await;
+        collected.and_then(|result| result).map_err(|e| FileError::new("clear", &self.dir, e).into())
     }
 
     fn path(&self, name: &Digest) -> PathBuf {
@@ -135,6 +152,38 @@ fn read_piece(path: &Path, offset: u64, len_max: usize) -> io::Result<Piece> {
     let mut bytes = Vec::new();
     file.take(len_max as u64).read_to_end(&mut bytes)?;
     Ok(Piece { offset, total_bytes, bytes: bytes.into() })
+}
+
+/// Whether a file is there; if so it counts as new.
+fn refresh(path: &Path) -> bool {
+    match File::open(path) {
+        // A time that cannot be set means only that the file may be collected earlier.
+        Ok(file) => {
+            let _ = file.set_modified(SystemTime::now());
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+fn collect(dir: &Path, keep: &HashSet<Digest>, before: SystemTime) -> io::Result<usize> {
+    let mut removed = 0;
+    for folder in fs::read_dir(dir)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            let name = file.file_name().to_str().and_then(|name| name.parse().ok());
+            let named = name.is_some_and(|name: Digest| keep.contains(&name));
+            if !named && file.metadata()?.modified()? < before {
+                fs::remove_file(file.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
 }
 
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
@@ -164,5 +213,29 @@ mod tests {
         let other = Digest::new([7; 32]);
         assert_eq!(blobs.piece(&other, 0, 3).await.expect("read"), None);
         assert_eq!(blobs.missing(vec![name, other]).await.expect("looked"), vec![other]);
+    }
+
+    #[tokio::test]
+    async fn only_old_files_that_nothing_names_are_collected() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let blobs = Blobs::open(&dir.path().join("chunks")).expect("opened");
+        let mut names = Vec::new();
+        for text in ["named", "old", "asked for", "new"] {
+            let name = Digest::new(Sha256::digest(text).into());
+            blobs.put(name, bytes::Bytes::from_static(text.as_bytes())).await.expect("kept");
+            names.push(name);
+        }
+        let half = blobs.path(&names[1]).with_file_name(".half.tmp");
+        fs::write(&half, b"half").expect("writes");
+        let hour = std::time::Duration::from_secs(3600);
+        let long_ago = SystemTime::now() - 48 * hour;
+        for path in names[..3].iter().map(|name| blobs.path(name)).chain([half.clone()]) {
+            File::open(path).and_then(|file| file.set_modified(long_ago)).expect("sets");
+        }
+        assert!(blobs.missing(vec![names[2]]).await.expect("looked").is_empty());
+        let before = SystemTime::now() - 24 * hour;
+        assert_eq!(blobs.collect([names[0]].into(), before).await.expect("collects"), 2);
+        assert!(!half.exists());
+        assert_eq!(blobs.missing(names.clone()).await.expect("looked"), vec![names[1]]);
     }
 }

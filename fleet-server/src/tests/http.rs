@@ -3,9 +3,12 @@
 use super::harness::{Release, Server, batch, bundle, csr, new_key, report, sha256};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 use whimbrel_updater::repo::SigningKey;
 use whimbrel_wire::{
@@ -347,4 +350,30 @@ async fn signatures_are_renewed_before_they_expire() {
     assert_eq!(fetch("2.snapshot.json").await.status(), StatusCode::OK);
     let metrics = server.client(None).get(server.url("/metrics")).send().await.expect("answer");
     assert!(metrics.text().await.expect("text").contains("expires_timestamp_seconds{role=\"snapshot\"}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_no_target_names_are_collected_and_others_stay() {
+    let server = Server::start().await;
+    let mut release = Release::start(&server).await;
+    release.publish(&server, "1.0.0").await;
+    let (_, index, orphan) = release.draft("2.0.0");
+    for (kind, bytes) in [("targets", &index), ("chunks", &orphan)] {
+        let path = format!("/api/v1/repository/{kind}/{}", sha256(bytes));
+        assert_eq!(server.call(Method::PUT, &path, bytes.clone()).await.status(), StatusCode::NO_CONTENT);
+    }
+    let fleet = &server.app.fleet;
+    let now = SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(fleet.collect_blobs(now - hour).await.expect("collects"), 0, "it may be an upload under way");
+    assert_eq!(fleet.collect_blobs(now + hour).await.expect("collects"), 2);
+    let there = |bytes: &[u8]| {
+        let name = sha256(bytes);
+        async move { fleet.chunks().get(&name).await.expect("reads").is_some() }
+    };
+    assert!(!there(&orphan).await);
+    let (_, published) = bundle("1.0.0");
+    assert!(there(&published).await);
+    // What was collected is asked for again, and can be published.
+    release.publish(&server, "2.0.0").await;
 }

@@ -11,15 +11,16 @@ use whimbrel_wire::{
     cbor::EncodeError,
     decode, encode,
     index::{Index, target_path},
+    manifest::Manifest,
 };
 
 /// Most metadata files in a `.wbundle`.
 pub const METADATA_FILES_MAX: usize = 512;
 /// Largest of them: that of the largest role.
-const METADATA_BYTES_MAX: u64 = 5_000_000;
-const INDEX_NAME: &str = "index.wbi";
-const CHUNKS: &str = "chunks/";
-const METADATA: &str = "metadata/";
+pub(super) const METADATA_BYTES_MAX: u64 = 5_000_000;
+pub(super) const INDEX_NAME: &str = "index.wbi";
+pub(super) const CHUNKS: &str = "chunks/";
+pub(super) const METADATA: &str = "metadata/";
 
 /// A bundle in memory: the index, every chunk by the hash of its stored bytes, and metadata to verify it with.
 /// Chunks have the hash they are kept under; only [`Packed::verify`] says that the bundle is one.
@@ -62,6 +63,16 @@ impl Packed {
     pub fn new(index: Index, chunks: BTreeMap<Digest, Vec<u8>>) -> Result<Self, EncodeError> {
         let index_bytes = encode(&index)?;
         Ok(Self { index, index_bytes, chunks, metadata: BTreeMap::new() })
+    }
+
+    /// The same bundle with another manifest.
+    ///
+    /// # Errors
+    /// When the index then breaks one of its rules.
+    pub fn with_manifest(mut self, manifest: Manifest) -> Result<Self, EncodeError> {
+        self.index.manifest = manifest;
+        self.index_bytes = encode(&self.index)?;
+        Ok(self)
     }
 
     /// The index.
@@ -183,6 +194,6 @@ fn read_entry<R: Read>(
     Ok((name, bytes))
 }
 
-fn bad(name: &str, reason: impl ToString) -> ReadError {
+pub(super) fn bad(name: &str, reason: impl ToString) -> ReadError {
     ReadError::Entry { name: name.chars().take(100).collect(), reason: reason.to_string() }
 }

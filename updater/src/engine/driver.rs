@@ -22,6 +22,15 @@ use whimbrel_wire::{
 /// How often live counts are published during probation.
 const COUNTS_EVERY: Duration = Duration::from_secs(2);
 
+/// What work tells while it goes on.
+#[derive(Debug)]
+pub(super) enum News {
+    /// Something that the machine is to know.
+    Event(Event),
+    /// It waits for this, or not any more.
+    Waiting(Option<Reason>),
+}
+
 pub(super) type Offers = watch::Receiver<Option<DesiredState>>;
 
 pub(super) struct Driver<H, T> {
@@ -29,7 +38,9 @@ pub(super) struct Driver<H, T> {
     model: ModelName,
     state: State,
     work: Option<BoxFuture<'static, Event>>,
-    progress: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    progress: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+    /// Why the work under way does not go on now. What failed and is tried again, the machine itself knows.
+    waiting: Option<Reason>,
     /// When the candidate began to serve.
     serving_since: Instant,
     /// What was published last, and when.
@@ -48,6 +59,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
             work: None,
             progress: mpsc::unbounded_channel(),
             serving_since: Instant::now(),
+            waiting: None,
             told: None,
             unnamed: None,
         };
@@ -102,7 +114,10 @@ impl<H: Host, T: Transport> Driver<H, T> {
                     // What was asked for meanwhile counts, and so does what a finished update was in the way of.
                     news |= matches!(self.state, State::Idle { .. });
                 }
-                Some(event) = self.progress.1.recv() => self.apply(event),
+                Some(news) = self.progress.1.recv() => match news {
+                    News::Event(event) => self.apply(event),
+                    News::Waiting(reason) => self.waiting = reason,
+                },
                 changed = offers.changed(), if open => {
                     open = changed.is_ok();
                     news = open;
@@ -150,7 +165,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
                     }
                 }
                 Action::Run(work) => self.begin(work),
-                Action::Cancel => self.work = None,
+                Action::Cancel => (self.work, self.waiting) = (None, None),
                 Action::Keep(mut bundles) => {
                     bundles.extend(self.unnamed.take());
                     self.core.clear(&self.model, &bundles);
@@ -163,6 +178,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
     fn begin(&mut self, work: Work) {
         // Progress of work that was given up is no progress of the new work.
         self.progress = mpsc::unbounded_channel();
+        self.waiting = None;
         let context = work::Context {
             core: Arc::clone(&self.core),
             model: self.model.clone(),
@@ -178,7 +194,10 @@ impl<H: Host, T: Transport> Driver<H, T> {
         if matches!(self.state, State::Settling { .. }) {
             return false;
         }
-        let now = report(&self.model, &self.state);
+        let mut now = report(&self.model, &self.state);
+        if let (Some(update), Some(reason)) = (&mut now.update, &self.waiting) {
+            update.waiting = Some(reason.clone());
+        }
         self.core.keep_report(now.clone());
         let due = match &self.told {
             Some((before, _)) if *before == now => false,

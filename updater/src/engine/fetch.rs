@@ -1,7 +1,8 @@
 //! Fetching the chunks that are not on the device.
 
 use super::{
-    CHUNK_WINDOW, Core, Host,
+    CHUNK_WINDOW, Core, EngineConfig, Host,
+    driver::News,
     plan::{Plan, Stop, plan},
     work::{Context, blocking, missing, refuse},
 };
@@ -12,11 +13,14 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
 use whimbrel_wire::{Digest, report::ReasonKind};
 
 /// Times that a chunk is asked for while its bytes are wrong.
 const WRONG_MAX: u32 = 3;
+/// How often it is looked whether the policy allows now what it did not before.
+const POLICY_LOOK: Duration = Duration::from_secs(20);
 /// Progress is told each time this share of the whole came.
 const STEPS: u64 = 20;
 
@@ -27,16 +31,22 @@ pub(super) async fn fetch<H: Host, T: Transport>(
     bundle: Digest,
 ) -> Result<(), Failure> {
     let core = &context.core;
-    let plan = Arc::new(survey(context, bundle).await?);
+    let plan = &Arc::new(survey(context, bundle).await?);
     let (mut done_bytes, total_bytes) = (plan.done_bytes, plan.total_bytes);
     let tell = |done_bytes| {
         // The receiver goes away only together with this work.
-        let _ = context.progress.send(Event::Progressed { done_bytes, total_bytes });
+        let _ = context.progress.send(News::Event(Event::Progressed { done_bytes, total_bytes }));
     };
     tell(done_bytes);
     let mut told = done_bytes;
     let lack = (0..plan.lack.len()).filter_map(|at| plan.lack.get(at).copied());
-    let fetches = lack.map(|number| fetch_chunk(core, &plan, number));
+    let asked_bytes = total_bytes.saturating_sub(done_bytes);
+    let fetches = lack.map(|number| async move {
+        // What must wait leaves its place in the window to other models.
+        permitted(context, asked_bytes).await;
+        let _place = core.workers.enter().await;
+        fetch_chunk(core, plan, number).await
+    });
     let mut fetches = stream::iter(fetches).buffer_unordered(CHUNK_WINDOW);
     while let Some(fetched) = fetches.next().await {
         done_bytes += fetched?;
@@ -61,6 +71,21 @@ async fn survey<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) 
     .await
 }
 
+/// Waits until the device's policy lets the bundle's chunks through, and says so meanwhile.
+async fn permitted<H: Host, T: Transport>(context: &Context<H, T>, asked_bytes: u64) {
+    let EngineConfig { policy, surroundings, .. } = &context.core.config;
+    let mut waited = false;
+    while let Err(reason) = policy.decide(asked_bytes, surroundings.local_time(), surroundings.is_metered()) {
+        // The receiver goes away only together with this work.
+        let _ = context.progress.send(News::Waiting(Some(reason)));
+        waited = true;
+        sleep(POLICY_LOOK).await;
+    }
+    if waited {
+        let _ = context.progress.send(News::Waiting(None));
+    }
+}
+
 /// Fetches one chunk, checks it and puts it in place; its stored size.
 async fn fetch_chunk<H: Host, T: Transport>(
     core: &Arc<Core<H, T>>,
@@ -68,9 +93,9 @@ async fn fetch_chunk<H: Host, T: Transport>(
     number: u32,
 ) -> Result<u64, Failure> {
     let part = *plan.partial.layout().chunk(number);
-    let _place = core.workers.enter().await;
     let mut tries = 1;
     loop {
+        sleep(core.workers.take(u64::from(part.stored_bytes))).await;
         let stored = core.transport.chunk(part.stored, u64::from(part.stored_bytes)).await?;
         match put(core, plan, number, stored).await? {
             Ok(()) => return Ok(u64::from(part.stored_bytes)),

@@ -14,6 +14,7 @@ pub use workers::CHUNK_WINDOW;
 use crate::{
     disk::{Disk, DiskError, Files},
     journal::{Journal, JournalError, Record, Stage},
+    policy::{Anywhere, DownloadPolicy, Surroundings},
     slots::{InstalledBundle, SignedIndex, Slots},
     transport::{Backoff, Transport},
     tuf::{Trust, TufError},
@@ -52,6 +53,10 @@ pub struct EngineConfig {
     pub now: fn() -> OffsetDateTime,
     /// The device's disk.
     pub disk: Arc<dyn Disk>,
+    /// When, over which links and how fast bundles may be fetched.
+    pub policy: DownloadPolicy,
+    /// Where and when the device is.
+    pub surroundings: Arc<dyn Surroundings>,
 }
 
 impl EngineConfig {
@@ -65,6 +70,8 @@ impl EngineConfig {
             probation_poll: Duration::from_millis(200),
             now: OffsetDateTime::now_utc,
             disk: Arc::new(Files),
+            policy: DownloadPolicy::default(),
+            surroundings: Arc::new(Anywhere { now: OffsetDateTime::now_utc }),
         }
     }
 }
@@ -116,7 +123,7 @@ impl<H: Host, T: Transport> Engine<H, T> {
     pub async fn open(config: EngineConfig, host: H, transport: T) -> Result<Self, EngineError> {
         let (disk, dir) = (Arc::clone(&config.disk), config.state_dir.clone());
         let core = Arc::new(Core {
-            workers: Workers::default(),
+            workers: Workers::new(config.policy.bytes_per_s_max),
             slots: Slots::new(Arc::clone(&disk), &dir.join("models")),
             journal: Journal::open(disk, &dir.join("journal"))?,
             trust: AsyncMutex::new(None),

@@ -3,6 +3,8 @@
 mod assembly;
 mod failures;
 mod hostile;
+mod offline;
+mod policy;
 mod restarts;
 mod switching;
 mod updates;
@@ -101,6 +103,8 @@ struct World {
     running: Option<(JoinHandle<()>, watch::Receiver<Vec<ModelReport>>)>,
     serial: u64,
     disk: Arc<dyn Disk>,
+    policy: DownloadPolicy,
+    surroundings: Arc<dyn Surroundings>,
 }
 
 fn model() -> ModelName {
@@ -125,6 +129,8 @@ impl World {
             running: None,
             serial: 0,
             disk: Arc::new(Files),
+            policy: DownloadPolicy::default(),
+            surroundings: Arc::new(Anywhere { now }),
         };
         world.start().await;
         world
@@ -164,6 +170,8 @@ impl World {
         let mut config = EngineConfig::new(self.dir.path(), Version::new(0, 1, 0));
         config.now = now;
         config.disk = Arc::clone(&self.disk);
+        config.policy = self.policy.clone();
+        config.surroundings = Arc::clone(&self.surroundings);
         config
     }
 

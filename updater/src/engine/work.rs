@@ -1,6 +1,6 @@
 //! Performs work and says in an event what came of it.
 
-use super::{Core, Host, fetch::fetch, resolve::resolve};
+use super::{Core, Host, driver::News, fetch::fetch, resolve::resolve};
 use crate::{
     disk::DiskError,
     machine::{Event, Failure, Work},
@@ -22,7 +22,7 @@ use whimbrel_wire::{
 pub(super) struct Context<H, T> {
     pub(super) core: Arc<Core<H, T>>,
     pub(super) model: ModelName,
-    pub(super) progress: mpsc::UnboundedSender<Event>,
+    pub(super) progress: mpsc::UnboundedSender<News>,
     pub(super) serving_since: Instant,
 }
 

@@ -1,12 +1,19 @@
 //! Bounds on what runs beside the network tasks, and on what waits there.
 
-use crate::bundle::chunk::{ChunkError, Unpacker};
+use crate::{
+    bundle::chunk::{ChunkError, Unpacker},
+    policy::TokenBucket,
+};
 use std::{
     num::NonZero,
     sync::{Arc, Mutex, PoisonError},
     thread::available_parallelism,
+    time::Duration,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 /// The chunk window: chunks of all models that may be under way at the same time, from the request until they are in place.
 /// A process that is killed loses these and no more, and memory holds at most these.
@@ -20,22 +27,31 @@ pub(super) struct Workers {
     window: Semaphore,
     threads: Arc<Semaphore>,
     idle: Mutex<Vec<Unpacker>>,
+    /// The cap on bytes per second, and when its time began.
+    cap: Option<(Mutex<TokenBucket>, Instant)>,
 }
 
-impl Default for Workers {
-    fn default() -> Self {
+impl Workers {
+    /// With a cap on bytes per second, or none.
+    pub(super) fn new(bytes_per_s_max: Option<NonZero<u64>>) -> Self {
         let threads = available_parallelism().map_or(1, NonZero::get).min(WORKERS_MAX);
         Self {
             window: Semaphore::new(CHUNK_WINDOW),
             threads: Arc::new(Semaphore::new(threads)),
             idle: Mutex::default(),
+            cap: bytes_per_s_max.map(|max| (Mutex::new(TokenBucket::new(max)), Instant::now())),
         }
     }
-}
 
-impl Workers {
+    /// Takes bytes out of the cap; how long to wait before they may be fetched.
+    pub(super) fn take(&self, bytes: u64) -> Duration {
+        self.cap.as_ref().map_or(Duration::ZERO, |(bucket, begun)| {
+            bucket.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, begun.elapsed())
+        })
+    }
+
     /// Waits for a place in the window.
-    pub(super) async fn enter(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+    pub(super) async fn enter(&self) -> Option<SemaphorePermit<'_>> {
         // The window is never closed.
         self.window.acquire().await.ok()
     }

@@ -1,14 +1,15 @@
 //! The rules, and the defaults.
 
 use super::{
-    Config, Device, Log, Serve, Server, Telemetry, Transport,
+    Config, Device, Log, MeteredLink, Serve, Server, Telemetry, Transport, Updates,
     literal::Scalar,
     origin::{ConfigError, Origin},
-    raw::{RawConfig, RawDevice, RawLog, RawServe, RawServer, RawTelemetry, Setting},
+    raw::{RawConfig, RawDevice, RawLog, RawServe, RawServer, RawTelemetry, RawUpdates, Setting},
 };
 use reqwest::Url;
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 use whimbrel_serve::Limits;
+use whimbrel_updater::policy::{DownloadPolicy, Metered};
 
 const STATE_DIR: &str = "/var/lib/whimbrel";
 const HTTP: &str = "127.0.0.1:8350";
@@ -33,12 +34,13 @@ pub(crate) struct Shown {
 /// # Errors
 /// The first rule that a value breaks.
 pub(super) fn check(raw: RawConfig) -> Result<(Config, Vec<Shown>), ConfigError> {
-    let RawConfig { device, server, serve, telemetry, log } = raw;
+    let RawConfig { device, server, serve, updates, telemetry, log } = raw;
     let mut picker = Picker::default();
     let config = Config {
         device: device_of(&mut picker, device)?,
         server: server_of(&mut picker, server)?,
         serve: serve_of(&mut picker, serve)?,
+        updates: updates_of(&mut picker, updates)?,
         telemetry: telemetry_of(&mut picker, telemetry)?,
         log: log_of(&mut picker, log)?,
     };
@@ -161,6 +163,38 @@ fn serve_of(picker: &mut Picker, raw: RawServe) -> Result<Serve, ConfigError> {
         drain_max: picker.wait("serve.drain_s_max", drain_s_max, defaults.drain_max)?,
     };
     Ok(Serve { http, uds, uds_is_default, backend, limits })
+}
+
+fn updates_of(picker: &mut Picker, raw: RawUpdates) -> Result<Updates, ConfigError> {
+    let RawUpdates { bytes_per_s_max, windows, metered, metered_download } = raw;
+    let policy = DownloadPolicy {
+        bytes_per_s_max: picker.pick("updates.bytes_per_s_max", bytes_per_s_max, 0, |n| match n {
+            0 | 1024.. => Ok(NonZeroU64::new(n)),
+            _ => Err("bytes per second, 1024 or more, or 0 for no cap"),
+        })?,
+        windows: picker.pick("updates.windows", windows, String::new(), |text| {
+            let windows = text.split(',').filter(|window| !window.trim().is_empty()).map(str::parse);
+            windows.collect::<Result<_, _>>().map_err(|_| "windows like 22:00-06:00, Sat 00:00-24:00")
+        })?,
+        metered: picker.pick(
+            "updates.metered_download",
+            metered_download,
+            "always".into(),
+            |text| match (text.as_str(), text.strip_prefix("small:").map(str::parse)) {
+                ("never", _) => Ok(Metered::Never),
+                ("always", _) => Ok(Metered::Always),
+                (_, Some(Ok(bytes_max))) => Ok(Metered::Small { bytes_max }),
+                _ => Err("never, always or small:BYTES"),
+            },
+        )?,
+    };
+    let metered = picker.pick("updates.metered", metered, "auto".into(), |text| match text.as_str() {
+        "auto" => Ok(MeteredLink::Auto),
+        "true" => Ok(MeteredLink::Fixed(true)),
+        "false" => Ok(MeteredLink::Fixed(false)),
+        _ => Err("\"auto\", \"true\" or \"false\""),
+    })?;
+    Ok(Updates { policy, metered })
 }
 
 fn telemetry_of(picker: &mut Picker, raw: RawTelemetry) -> Result<Telemetry, ConfigError> {

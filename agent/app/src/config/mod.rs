@@ -26,6 +26,7 @@ use reqwest::Url;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tracing::level_filters::LevelFilter;
 use whimbrel_serve::{Limits, ServeConfig};
+use whimbrel_updater::policy::DownloadPolicy;
 
 /// Every setting, checked.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     /// What apps talk to.
     pub(crate) serve: Serve,
+    /// When and how bundles are fetched.
+    pub(crate) updates: Updates,
     /// What is counted and sent.
     pub(crate) telemetry: Telemetry,
     /// What is written to standard error.
@@ -90,6 +93,24 @@ pub(crate) struct Serve {
     pub(crate) backend: String,
     /// What a client may ask for.
     pub(crate) limits: Limits,
+}
+
+/// `[updates]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Updates {
+    /// When, over which links and how fast.
+    pub(crate) policy: DownloadPolicy,
+    /// Whether the link is paid by the byte.
+    pub(crate) metered: MeteredLink,
+}
+
+/// Whether the device's link is paid by the byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MeteredLink {
+    /// Always or never.
+    Fixed(bool),
+    /// While the file [`crate::surroundings::METERED_FILE`] is there: whatever manages the network makes and removes it.
+    Auto,
 }
 
 /// `[telemetry]`.

@@ -103,6 +103,7 @@ raw_config! {
         body_read_s_max: u64,
         drain_s_max: u64,
     }
+    updates: RawUpdates { bytes_per_s_max: u64, windows: String, metered: String, metered_download: String }
     telemetry: RawTelemetry { enabled: bool, window_s: u64, spool_bytes_max: u64 }
     log: RawLog { level: String }
 }

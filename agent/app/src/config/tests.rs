@@ -30,6 +30,14 @@ fn errors_name_the_line_the_key_and_what_was_expected() {
             "[telemetry]\nwindow_s = -1",
             "agent.toml:2: telemetry.window_s: -1: expected an integer, 0 or more",
         ),
+        (
+            "[updates]\nwindows = \"22-06\"",
+            "agent.toml:2: updates.windows: \"22-06\": expected windows like 22:00-06:00, Sat 00:00-24:00",
+        ),
+        (
+            "[updates]\nmetered_download = \"small\"",
+            "agent.toml:2: updates.metered_download: \"small\": expected never, always or small:BYTES",
+        ),
         ("[telemetry]\nwindow_s = 0", "agent.toml:2: telemetry.window_s: 0: expected seconds, 1 to 86400"),
         ("[telemetry]\nenabled = 1", "agent.toml:2: telemetry.enabled: 1: expected true or false"),
         ("[serve]\nqueue_max = 1000000", "agent.toml:2: serve.queue_max: 1000000: expected 0 to 65536"),
@@ -40,7 +48,7 @@ fn errors_name_the_line_the_key_and_what_was_expected() {
         ("[device]\nid = \"x\"", "agent.toml:2: device.id: unknown key: expected one of device.state_dir"),
         (
             "[servers]\nurl = 1",
-            "agent.toml:1: servers: unknown section: expected one of device, server, serve, telemetry, log",
+            "agent.toml:1: servers: unknown section: expected one of device, server, serve, updates, telemetry, log",
         ),
         ("log = \"info\"", "agent.toml:1: log: string: expected a section, [log]"),
         ("[log]\nlevel = { a = 1 }", "agent.toml:2: log.level: a table: expected a string"),

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use tokio::time::sleep;
 use whimbrel_wire::Digest;
 
-/// How long an answer is under way.
-const TRAVEL: Duration = Duration::from_secs(5);
+/// How long an answer is under way: so long that the first way is looked at again before the second has brought everything.
+const TRAVEL: Duration = Duration::from_secs(9);
 /// More than the engine ever asks for at the same time.
 const IN_FLIGHT_MAX: usize = 16;
 
@@ -29,6 +29,8 @@ struct RouteState {
     chunks_left: Option<usize>,
     /// Chunks that came, and how often.
     delivered: BTreeMap<Digest, usize>,
+    /// Requests that were sent, whatever became of them.
+    asked: usize,
     lost: usize,
 }
 
@@ -43,7 +45,12 @@ impl Route {
     }
 
     async fn travel(&self) -> Result<(), TransportError> {
-        if !self.lock().cut {
+        let cut = {
+            let mut state = self.lock();
+            state.asked += 1;
+            state.cut
+        };
+        if !cut {
             sleep(TRAVEL).await;
         }
         let mut state = self.lock();
@@ -84,6 +91,16 @@ impl Transport for Route {
     }
 }
 
+/// Waits, in paused time, until something holds.
+async fn until(holds: impl Fn() -> bool) {
+    let wait = async {
+        while !holds() {
+            sleep(TRAVEL / 20).await;
+        }
+    };
+    timeout(Duration::from_secs(3600), wait).await.expect("it holds in time");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_of_transport_in_the_middle_of_a_bundle_loses_only_what_was_under_way() {
     let mut repo = Repo::new();
@@ -112,15 +129,11 @@ async fn a_change_of_transport_in_the_middle_of_a_bundle_loses_only_what_was_und
         sender.send_replace(reports);
     }));
 
-    // HTTPS ends in the middle and comes back a little later; then MQTT ends.
-    while !https.lock().cut || mqtt.lock().delivered.len() < 4 {
-        sleep(TRAVEL / 5).await;
-    }
+    // HTTPS ends in the middle and comes back as soon as MQTT has taken over, so that the first look at it finds it; then MQTT ends.
+    until(|| https.lock().cut && mqtt.lock().asked > 0).await;
     let by_https = https.lock().delivered.len();
     https.lock().cut = false;
-    while https.lock().delivered.len() < by_https + 4 {
-        sleep(TRAVEL / 5).await;
-    }
+    until(|| https.lock().delivered.len() >= by_https + 4).await;
     mqtt.lock().cut = true;
     let serves = |reports: &Vec<ModelReport>| {
         let update = reports.iter().find_map(|r| r.update.as_ref());

@@ -12,7 +12,7 @@ const FILE: &str = "agent.lock";
 
 /// The right to use a state folder; ends with the process, however that ends.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(in crate::commands) struct Lock {
     /// `None` where the folder cannot be used.
     state: Option<State>,
 }
@@ -32,7 +32,7 @@ impl Lock {
     ///
     /// # Errors
     /// Another agent has the folder, or it cannot be made and is needed.
-    pub(super) fn take(dir: &Path, needed: bool) -> Result<Self, Failure> {
+    pub(in crate::commands) fn take(dir: &Path, needed: bool) -> Result<Self, Failure> {
         let attempted = || format!("using the state folder {}", dir.display());
         if let Err(error) = create_dirs(&Files, dir) {
             if needed {

@@ -7,6 +7,7 @@ use crate::{
     fleet::{FleetSettings, Inbox, Link, Reporter, Updates, client, nobody},
     host::AgentHost,
     identity::{Identity, IdentityError},
+    surroundings::Device,
     telemetry::Telemetry,
 };
 use rustls::ClientConfig;
@@ -75,7 +76,9 @@ impl Member {
         let base = settings.as_ref().map_or("https://localhost", |s| s.url.as_str());
         let agent = Version::parse(env!("CARGO_PKG_VERSION"))
             .map_err(|e| Failure::failed("reading the agent's own version", e))?;
-        let engine_config = EngineConfig::new(state_dir, agent.clone());
+        let mut engine_config = EngineConfig::new(state_dir, agent.clone());
+        engine_config.policy = config.updates.policy.clone();
+        engine_config.surroundings = Arc::new(Device { link: config.updates.metered });
         let (updates, port) = Updates::new(config.server.transport, Https::new(client.clone(), base));
         let engine = Engine::open(engine_config, host, updates).await.map_err(|e| {
             Failure::failed(format!("opening the state folder {}", state_dir.display()), chain(&e))

@@ -17,7 +17,7 @@ use crate::{
     observer::AgentObserver,
     telemetry::{Telemetry, TelemetrySettings},
 };
-use lock::Lock;
+pub(super) use lock::Lock;
 use member::Member;
 use signals::{Signal, Signals};
 use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
