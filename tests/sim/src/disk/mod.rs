@@ -1,0 +1,418 @@
+//! A disk in memory whose power can be cut.
+
+mod careless;
+mod content;
+mod survive;
+mod tree;
+
+pub use careless::{Careless, Carelessness, Forgotten};
+pub use survive::Image;
+
+use content::Content;
+use std::{
+    ffi::OsString,
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::watch;
+use tree::{Folder, Node, Tree};
+use whimbrel_updater::disk::{Disk, DiskError};
+
+/// What space is given out in.
+pub const BLOCK_BYTES: u64 = 4096;
+/// The size of a disk where nothing else is asked for.
+const CAPACITY_BYTES: u64 = 256 << 20;
+
+/// How a disk refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `EIO`.
+    Io,
+    /// `ENOSPC`.
+    Full,
+    /// `EROFS`.
+    ReadOnly,
+}
+
+/// A disk in memory, as one process has it. Clones are the same disk.
+///
+/// Every call that changes something is an operation with a number, from 0; the power can be cut before any of them. A
+/// call that changes nothing (a sync with nothing to sync, a removal of what is absent) is none. After the cut every
+/// call fails; [`SimDisk::survivor`] is the disk that the next process finds.
+#[derive(Clone)]
+pub struct SimDisk(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    off: watch::Sender<bool>,
+}
+
+#[derive(Clone)]
+struct State {
+    tree: Tree,
+    operations: u64,
+    off: bool,
+    cut_before: Option<u64>,
+    /// From which operation on, how many, and how.
+    refuse: Option<(u64, u64, Refusal)>,
+    read_only: bool,
+    capacity_bytes: u64,
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").field("operations", &self.operations()).finish_non_exhaustive()
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::of(Tree::new(), CAPACITY_BYTES)
+    }
+}
+
+impl SimDisk {
+    fn of(tree: Tree, capacity_bytes: u64) -> Self {
+        let state = State {
+            tree,
+            operations: 0,
+            off: false,
+            cut_before: None,
+            refuse: None,
+            read_only: false,
+            capacity_bytes,
+        };
+        Self(Arc::new(Shared { state: Mutex::new(state), off: watch::channel(false).0 }))
+    }
+
+    /// Operations done.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Cuts the power before this operation; not at all with `None`.
+    pub fn cut_before(&self, operation: Option<u64>) {
+        self.lock().cut_before = operation;
+    }
+
+    /// Cuts the power now.
+    pub fn cut(&self) {
+        self.lock().off = true;
+        self.0.off.send_replace(true);
+    }
+
+    /// Whether the power was cut.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.lock().off
+    }
+
+    /// Waits until the power is cut.
+    pub async fn until_off(&self) {
+        let mut off = self.0.off.subscribe();
+        // The sender lives as long as the disk.
+        let _ = off.wait_for(|off| *off).await;
+    }
+
+    /// The disk after a power cut at this moment.
+    #[must_use]
+    pub fn survivor(&self, image: Image) -> Self {
+        let state = self.lock().clone();
+        Self::of(survive::survive(state.tree, image), state.capacity_bytes)
+    }
+
+    /// The disk as another process finds it after this one ended and the power did not: all that was written is there, but
+    /// no more of it is durable than was. Faults stay, and this process can do no more.
+    #[must_use]
+    pub fn handed_over(&self) -> Self {
+        let state = State { off: false, cut_before: None, ..self.lock().clone() };
+        self.cut();
+        Self(Arc::new(Shared { state: Mutex::new(state), off: watch::channel(false).0 }))
+    }
+
+    /// A disk with the same content that goes its own way from now on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.lock().clone();
+        Self(Arc::new(Shared { state: Mutex::new(state), off: watch::channel(false).0 }))
+    }
+
+    /// Refuses `count` operations from the one numbered `from`.
+    pub fn refuse(&self, from: u64, count: u64, how: Refusal) {
+        self.lock().refuse = Some((from, count, how));
+    }
+
+    /// Refuses all operations, or accepts them again.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.lock().read_only = read_only;
+    }
+
+    /// Leaves this much free space, `u64::MAX` for plenty.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.capacity_bytes = match bytes {
+            u64::MAX => CAPACITY_BYTES,
+            bytes => state.tree.used_bytes(BLOCK_BYTES).saturating_add(bytes),
+        };
+    }
+
+    /// Every file there is, by its path.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut open = vec![std::path::PathBuf::from("/")];
+        while let Some(dir) = open.pop() {
+            let state = self.lock();
+            let Some(Node::Folder(folder)) = state.tree.find(&dir).map(|id| &state.tree.nodes[id]) else {
+                continue;
+            };
+            for (name, id) in &folder.live {
+                match &state.tree.nodes[*id] {
+                    Node::File(_) => files.push(dir.join(name).display().to_string()),
+                    Node::Folder(_) => open.push(dir.join(name)),
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look<T>(
+        &self,
+        attempted: &'static str,
+        path: &Path,
+        look: impl FnOnce(&Tree) -> io::Result<T>,
+    ) -> Result<T, DiskError> {
+        let state = self.lock();
+        let result = if state.off { Err(power_is_off()) } else { look(&state.tree) };
+        result.map_err(|source| DiskError { attempted, path: path.to_owned(), source })
+    }
+
+    /// Does an operation, unless `change` says that there is nothing to do.
+    fn operate(
+        &self,
+        attempted: &'static str,
+        path: &Path,
+        is_needed: impl FnOnce(&Tree) -> bool,
+        change: impl FnOnce(&mut State) -> io::Result<()>,
+    ) -> Result<(), DiskError> {
+        let mut state = self.lock();
+        let result = state.begin(is_needed).and_then(|begun| if begun { change(&mut state) } else { Ok(()) });
+        let off = state.off;
+        drop(state);
+        if off {
+            self.0.off.send_replace(true);
+        }
+        result.map_err(|source| DiskError { attempted, path: path.to_owned(), source })
+    }
+}
+
+impl State {
+    /// Counts an operation that is about to be done; `false` where there is nothing to do.
+    fn begin(&mut self, is_needed: impl FnOnce(&Tree) -> bool) -> io::Result<bool> {
+        if self.off {
+            return Err(power_is_off());
+        }
+        // As on Linux, where a removal on a read-only file system fails even when there is nothing to remove.
+        if self.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        if !is_needed(&self.tree) {
+            return Ok(false);
+        }
+        if self.cut_before == Some(self.operations) {
+            self.off = true;
+            return Err(power_is_off());
+        }
+        let number = self.operations;
+        self.operations += 1;
+        match self.refuse {
+            Some((from, count, how)) if number >= from && number - from < count => Err(how.error()),
+            _ => Ok(true),
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.tree.used_bytes(BLOCK_BYTES))
+    }
+
+    fn open_or_create(&mut self, path: &Path) -> io::Result<tree::NodeId> {
+        match self.tree.find(path) {
+            Some(id) => Ok(id),
+            None => self.tree.create(path, Node::File(Content::default())),
+        }
+    }
+
+    /// Writes as much as there is room for.
+    fn fill(&mut self, id: tree::NodeId, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        let free_bytes = self.free_bytes();
+        let content = self.tree.file_mut(id)?;
+        let block = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
+        let room = content.live.len().div_ceil(block) * block
+            + usize::try_from(free_bytes).unwrap_or(usize::MAX / 2);
+        let fits = bytes.len().min(room.saturating_sub(offset));
+        content.write_at(offset, &bytes[..fits]);
+        if fits == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+}
+
+impl Refusal {
+    fn error(self) -> io::Error {
+        match self {
+            // What Linux numbers EIO; there is no kind of that name.
+            Self::Io => io::Error::from_raw_os_error(5),
+            Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
+        }
+    }
+}
+
+fn power_is_off() -> io::Error {
+    io::Error::other("the power is off")
+}
+
+impl Disk for SimDisk {
+    fn read(&self, path: &Path, size_bytes_max: u64) -> Result<Option<Vec<u8>>, DiskError> {
+        self.look("read", path, |tree| {
+            let Some(id) = tree.find(path) else { return Ok(None) };
+            let bytes = &tree.file(id)?.live;
+            if bytes.len() as u64 > size_bytes_max {
+                let reason = format!("longer than the {size_bytes_max} bytes accepted");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            Ok(Some(bytes.clone()))
+        })
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
+        self.look("read", path, |tree| {
+            let id = tree.find(path).ok_or(io::ErrorKind::NotFound)?;
+            let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+            let bytes = tree.file(id)?.live.get(begin..begin.saturating_add(len));
+            Ok(bytes.ok_or(io::ErrorKind::UnexpectedEof)?.to_vec())
+        })
+    }
+
+    fn size_bytes(&self, path: &Path) -> Result<Option<u64>, DiskError> {
+        self.look("look at", path, |tree| {
+            Ok(tree.find(path).map(|id| match &tree.nodes[id] {
+                Node::File(content) => content.live.len() as u64,
+                Node::Folder(_) => BLOCK_BYTES,
+            }))
+        })
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<OsString>, DiskError> {
+        self.look("list", dir, |tree| match tree.find(dir) {
+            Some(id) => Ok(tree.folder(id)?.live.keys().cloned().collect()),
+            None => Ok(Vec::new()),
+        })
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64, DiskError> {
+        self.look("ask for free space in", dir, |_| Ok(()))?;
+        Ok(self.lock().free_bytes())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        let write = |state: &mut State| {
+            let id = state.open_or_create(path)?;
+            state.tree.file_mut(id)?.truncate(0);
+            state.fill(id, 0, bytes)
+        };
+        self.operate("write", path, |_| true, write)
+    }
+
+    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        let append = |state: &mut State| {
+            let id = state.open_or_create(path)?;
+            let end = state.tree.file(id)?.live.len();
+            state.fill(id, end, bytes)
+        };
+        self.operate("write", path, |_| true, append)
+    }
+
+    fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
+        let sync = |state: &mut State| {
+            let id = state.tree.find(path).ok_or(io::ErrorKind::NotFound)?;
+            state.tree.file_mut(id)?.sync();
+            Ok(())
+        };
+        let is_needed = |tree: &Tree| match tree.find(path) {
+            Some(id) => tree.file(id).map_or(true, |content| !content.is_synced()),
+            None => true,
+        };
+        self.sync("sync", path, is_needed, sync)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let sync = |state: &mut State| {
+            let id = state.tree.find(dir).ok_or(io::ErrorKind::NotFound)?;
+            state.tree.folder(id)?;
+            state.tree.sync_folder(id);
+            Ok(())
+        };
+        let is_needed = |tree: &Tree| tree.find(dir).is_none_or(|id| tree.has_changes_in(id));
+        self.sync("sync", dir, is_needed, sync)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        self.operate("rename into place", to, |_| true, |state| state.tree.rename(from, to))
+    }
+
+    fn create_dir(&self, dir: &Path) -> Result<(), DiskError> {
+        let existing = self.look("create", dir, |tree| Ok(tree.find(dir)))?;
+        if existing.is_some() {
+            return Ok(());
+        }
+        let create = |state: &mut State| {
+            if state.free_bytes() < BLOCK_BYTES {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.tree.create(dir, Node::Folder(Folder::default())).map(|_| ())
+        };
+        self.operate("create", dir, |_| true, create)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), DiskError> {
+        let remove = |state: &mut State| {
+            if let Some(id) = state.tree.find(path) {
+                state.tree.file(id)?;
+            }
+            state.tree.unlink(path)
+        };
+        self.operate("remove", path, |tree| tree.find(path).is_some(), remove)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+        if self.size_bytes(dir)?.is_none() {
+            return Ok(());
+        }
+        self.operate("remove", dir, |_| true, |state| state.tree.remove_all(dir))
+    }
+}
+
+impl SimDisk {
+    /// As [`SimDisk::operate`], but allowed on a read-only disk when there is nothing to sync.
+    fn sync(
+        &self,
+        attempted: &'static str,
+        path: &Path,
+        is_needed: impl Fn(&Tree) -> bool,
+        sync: impl FnOnce(&mut State) -> io::Result<()>,
+    ) -> Result<(), DiskError> {
+        if !self.look(attempted, path, |tree| Ok(is_needed(tree)))? {
+            return Ok(());
+        }
+        self.operate(attempted, path, |_| true, sync)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The updates whose every moment is tried.
+
+use crate::{
+    device::{Device, Process, Stopped, simulate},
+    invariants,
+    release::Quality::{FailsLive, FailsSelfTest, Good},
+};
+use whimbrel_wire::report::{Progress, ReasonKind};
+
+/// What becomes of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The version is confirmed.
+    Active,
+    /// It is refused, or taken back, for this reason.
+    Refused(ReasonKind),
+}
+
+/// One wish, and what must become of it whatever happens meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// The version asked for.
+    pub version: &'static str,
+    /// What becomes of it.
+    pub ending: Ending,
+}
+
+/// A device as it is before, and what is asked of it.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name in reports.
+    pub name: &'static str,
+    /// The device and its server.
+    pub device: Device,
+    /// What is asked, one after another.
+    pub steps: Vec<Step>,
+}
+
+/// A scenario as far as it came.
+#[derive(Debug)]
+pub struct Play<'a> {
+    /// The device.
+    pub device: Device,
+    steps: &'a [Step],
+}
+
+impl Scenario {
+    /// Every scenario.
+    pub const ALL: [fn() -> Self; 7] = [
+        Self::first_install,
+        Self::update,
+        Self::rollback,
+        Self::rejection,
+        Self::garbage_collection,
+        Self::key_rotation,
+        Self::floor_raise,
+    ];
+
+    /// A device enrols and gets its first version.
+    #[must_use]
+    pub fn first_install() -> Self {
+        let mut device = Device::default();
+        device.release(&[("1.0.0", Good)]);
+        Self { name: "first_install", device, steps: vec![to_active("1.0.0")] }
+    }
+
+    /// A newer version is fetched, installed, switched to and confirmed.
+    #[must_use]
+    pub fn update() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", Good)]);
+        Self { name: "update", device, steps: vec![to_active("1.1.0")] }
+    }
+
+    /// A version fails live requests and is taken back.
+    #[must_use]
+    pub fn rollback() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", FailsLive)]);
+        Self {
+            name: "rollback_after_probation",
+            device,
+            steps: vec![to_refused("1.1.0", ReasonKind::ErrorRate)],
+        }
+    }
+
+    /// A version fails its self-test.
+    #[must_use]
+    pub fn rejection() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", FailsSelfTest)]);
+        let steps = vec![to_refused("1.1.0", ReasonKind::GoldenMismatch)];
+        Self { name: "rejection_at_self_test", device, steps }
+    }
+
+    /// The third version makes the first one's folder go; then one is refused, and its folder goes as well.
+    #[must_use]
+    pub fn garbage_collection() -> Self {
+        let mut device = with_active(&["1.0.0", "1.1.0"]);
+        device.release(&[("1.2.0", Good), ("1.3.0", FailsSelfTest)]);
+        let steps = vec![to_active("1.2.0"), to_refused("1.3.0", ReasonKind::GoldenMismatch)];
+        Self { name: "garbage_collection", device, steps }
+    }
+
+    /// An attacker counted the online metadata far ahead; the owner changes the online key, then the release key and a root
+    /// key, and the device must follow both roots and accept lower numbers under the new key.
+    #[must_use]
+    pub fn key_rotation() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", FailsSelfTest), ("1.2.0", Good)]);
+        device.repository.fast_forward(&device.server);
+        // The device takes what the attacker signed.
+        settle(&mut device, to_refused("1.1.0", ReasonKind::GoldenMismatch));
+        device.repository.rotate_online(&device.server);
+        device.repository.rotate_targets(&device.server);
+        Self { name: "key_rotation", device, steps: vec![to_active("1.2.0")] }
+    }
+
+    /// A floor is raised together with a release; what is below it is refused from then on.
+    #[must_use]
+    pub fn floor_raise() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.0.5", Good), ("1.1.0", Good)]);
+        device.repository.set_floor(&crate::device::parse("1.1.0"), &device.server);
+        let steps = vec![to_active("1.1.0"), to_refused("1.0.5", ReasonKind::BelowFloor)];
+        Self { name: "floor_raise", device, steps }
+    }
+}
+
+impl<'a> Play<'a> {
+    /// Begins with a device that goes its own way.
+    #[must_use]
+    pub fn new(scenario: &'a Scenario) -> Self {
+        Self { device: scenario.device.fork(), steps: &scenario.steps }
+    }
+
+    /// The same, to go its own way from here.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { device: self.device.fork(), steps: self.steps }
+    }
+
+    /// Starts the device and goes on to the end, checking what must hold at the start and at the end.
+    ///
+    /// # Errors
+    /// When the power was cut meanwhile, or something does not hold.
+    pub async fn go_on(&mut self) -> Result<(), Stopped> {
+        let mut process = self.device.start().await?;
+        hold(invariants::after_start(&self.device, &process))?;
+        let result = self.take_steps(&mut process).await;
+        let result = result.and_then(|()| hold(invariants::at_rest(&self.device, &process)));
+        process.kill().await;
+        result
+    }
+
+    async fn take_steps(&mut self, process: &mut Process) -> Result<(), Stopped> {
+        while let Some((step, rest)) = self.steps.split_first() {
+            self.device.wish(step.version, 1);
+            let progress = self.device.fulfil(process).await?;
+            let ending = match progress {
+                Progress::Rejected { reason } | Progress::RolledBack { reason } => {
+                    Ending::Refused(reason.kind)
+                }
+                _ => Ending::Active,
+            };
+            if ending != step.ending {
+                return Err(Stopped::Wrong(format!("{step:?} ended as {ending:?}")));
+            }
+            self.steps = rest;
+        }
+        Ok(())
+    }
+}
+
+fn hold(broken: Vec<String>) -> Result<(), Stopped> {
+    if broken.is_empty() { Ok(()) } else { Err(Stopped::Wrong(broken.join("; "))) }
+}
+
+fn to_active(version: &'static str) -> Step {
+    Step { version, ending: Ending::Active }
+}
+
+fn to_refused(version: &'static str, kind: ReasonKind) -> Step {
+    Step { version, ending: Ending::Refused(kind) }
+}
+
+/// A device that confirmed these versions, one after another.
+fn with_active(versions: &[&'static str]) -> Device {
+    let mut device = Device::default();
+    for version in versions {
+        device.release(&[(version, Good)]);
+        settle(&mut device, to_active(version));
+    }
+    device
+}
+
+/// Lets a step happen undisturbed.
+///
+/// # Panics
+/// When it does not.
+fn settle(device: &mut Device, step: Step) {
+    let steps = [step];
+    let mut play = Play { device: device.fork(), steps: &steps };
+    simulate(play.go_on()).expect("nothing disturbs it");
+    *device = play.device;
+    device.disk = device.disk.handed_over();
+}
