@@ -4,6 +4,7 @@
 //! A write is durable only after [`Disk::sync_file`], a created, renamed or removed name only after [`Disk::sync_dir`] of its
 //! folder; [`write_atomically`] does both.
 
+use fs2::FileExt as _;
 use std::{
     ffi::OsString,
     fmt::Debug,
@@ -62,11 +63,22 @@ pub trait Disk: Debug + Send + Sync {
     /// When it cannot be written.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError>;
 
-    /// Adds `bytes` at the end of the file, which is created when absent; not durable yet.
+    /// Makes the file, which is created when absent, `len` bytes long: cut, or followed by zeros. Where the file system can, the
+    /// space is reserved, so that a full disk shows here and not at a later write. Not durable yet: after a power
+    /// cut the file may be absent, or have the old or the new length.
     ///
     /// # Errors
-    /// When it cannot be written.
-    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError>;
+    /// When the disk refuses.
+    fn set_len(&self, path: &Path, len: u64) -> Result<(), DiskError>;
+
+    /// Replaces the bytes from `offset` of a file that is there and long enough. Several threads may write different parts of one file
+    /// at the same time. Not durable before [`Disk::sync_file`]: after a power cut each block that was written since may
+    /// hold the old bytes, the new ones or zeros, whatever the order of the writes. A process that ends, even by
+    /// SIGKILL, loses nothing that this returned for.
+    ///
+    /// # Errors
+    /// When the file is absent, or the disk refuses.
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
 
     /// Makes the content of a file durable.
     ///
@@ -207,9 +219,25 @@ impl Disk for Files {
         wrap("write", path, fs::write(path, bytes))
     }
 
-    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        let append = || OpenOptions::new().create(true).append(true).open(path)?.write_all(bytes);
-        wrap("write", path, append())
+    fn set_len(&self, path: &Path, len: u64) -> Result<(), DiskError> {
+        let set = || {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            // Not every file system can reserve space; there a full disk shows at the first write that finds none.
+            if len > 0 {
+                let _ = file.allocate(len);
+            }
+            file.set_len(len)
+        };
+        wrap("set the length of", path, set())
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let write = || {
+            let mut file = OpenOptions::new().write(true).open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(bytes)
+        };
+        wrap("write", path, write())
     }
 
     fn sync_file(&self, path: &Path) -> Result<(), DiskError> {
@@ -273,6 +301,21 @@ mod tests {
         assert!(Files.read(&path, 3).is_err());
         assert!(Files.read_at(&path, 2, 3).is_err());
         assert_eq!(Files.read_at(&path, 1, 3).expect("reads"), b"our");
+    }
+
+    #[test]
+    fn parts_are_written_in_any_order_into_a_file_of_set_length() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("a");
+        assert!(Files.write_at(&path, 0, b"x").is_err(), "there is no such file");
+        Files.set_len(&path, 6).expect("creates");
+        Files.write_at(&path, 4, b"ef").expect("writes");
+        Files.write_at(&path, 0, b"ab").expect("writes");
+        assert_eq!(Files.read(&path, 6).expect("reads"), Some(b"ab\0\0ef".to_vec()));
+        Files.set_len(&path, 2).expect("cuts");
+        assert_eq!(Files.read(&path, 6).expect("reads"), Some(b"ab".to_vec()));
+        Files.set_len(&path, 0).expect("empties");
+        assert_eq!(Files.size_bytes(&path).expect("looks"), Some(0));
     }
 
     #[test]

@@ -10,8 +10,7 @@
 //! | [`repo`] | the signing half: keys, and making root, targets, snapshot and timestamp |
 //! | [`bundle`] | packing a folder into chunks, `.wbundle` files, checking them |
 //! | [`transport`] | where metadata, targets and chunks come from |
-//! | [`store`] | verified chunks on disk |
-//! | [`slots`] | installed bundles, immutable |
+//! | [`slots`] | installed bundles, immutable, and those being put together |
 //! | [`journal`] | which bundle is active, candidate and previous |
 //! | [`machine`] | every decision of an update, pure |
 //! | [`engine`] | runs the machine of every model against disk, network and host |
@@ -26,7 +25,6 @@ pub mod journal;
 pub mod machine;
 pub mod repo;
 pub mod slots;
-pub mod store;
 pub mod transport;
 pub mod tuf;
 

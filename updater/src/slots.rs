@@ -1,8 +1,15 @@
-//! Installed bundles: `models/NAME/SHA256/`, immutable after the rename that puts them there.
+//! Installed bundles: `models/NAME/SHA256/`, immutable after the rename that puts them there, and those being put together
+//! beside them. Together they are all the chunks that the device has.
+
+mod collect;
+mod layout;
+mod partial;
+
+pub use layout::Layout;
+pub use partial::Partial;
 
 use crate::{
-    bundle::chunk,
-    disk::{Disk, DiskError, Files, create_dirs},
+    disk::{Disk, DiskError, Files},
     hash::{Sha256, sha256},
 };
 use std::{
@@ -12,14 +19,14 @@ use std::{
 };
 use whimbrel_wire::{
     DecodeError, Digest, Message, ModelName, decode,
-    index::{Chunk, FileEntry, Index},
+    index::{FileEntry, Index},
     manifest::Manifest,
 };
 
 /// The index inside an installed bundle's folder.
 pub const INDEX_FILE: &str = "bundle.wbi";
 /// How much of a file is held in memory while it is checked.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 
 /// A bundle on disk whose every file was verified when it was put there.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,18 +76,15 @@ pub enum SlotError {
         /// Which rule.
         reason: String,
     },
-    /// A chunk is not at hand.
-    #[error("install bundle {digest}: chunk {chunk} is not here")]
-    Missing {
+    /// Not every chunk of a file is in its place.
+    #[error("install bundle {digest}: {file:?} is not whole")]
+    Incomplete {
         /// The bundle.
         digest: Digest,
-        /// The chunk.
-        chunk: Digest,
+        /// The file.
+        file: String,
     },
 }
-
-/// Gives the unpacked bytes of a chunk, if they are at hand.
-pub type ChunkSource<'a> = dyn Fn(&Chunk) -> Result<Option<Vec<u8>>, DiskError> + 'a;
 
 impl InstalledBundle {
     /// Opens an installed bundle's folder and checks every file in it.
@@ -147,62 +151,12 @@ impl Slots {
         Ok(self.read(model, digest)?.1)
     }
 
-    /// Puts a bundle in place: written aside, checked, synced, renamed. One that is there already is checked and kept, a
-    /// damaged one replaced.
+    /// The index in a folder of [`Slots::folders`].
     ///
     /// # Errors
-    /// When a chunk is missing, something does not fit, or the disk refuses; nothing is in place then.
-    pub fn install(
-        &self,
-        digest: Digest,
-        index_bytes: &[u8],
-        chunks: &ChunkSource<'_>,
-    ) -> Result<InstalledBundle, SlotError> {
-        let index: Index = decode(index_bytes).map_err(|source| SlotError::Index { digest, source })?;
-        if sha256(index_bytes) != digest {
-            return Err(SlotError::Unfit { digest, reason: "the index has another hash".into() });
-        }
-        if index.file(INDEX_FILE).is_some() {
-            return Err(SlotError::Unfit { digest, reason: format!("it holds a file named {INDEX_FILE}") });
-        }
-        let model = &index.manifest.name;
-        match self.verify(model, digest) {
-            Ok(bundle) => return Ok(bundle),
-            Err(SlotError::Absent { .. }) => {}
-            Err(e) => tracing::warn!(%e, "a damaged bundle is replaced"),
-        }
-        let folder = self.dir.join(model.as_str());
-        let (aside, place) = (folder.join(format!(".{digest}.tmp")), self.path(model, digest));
-        create_dirs(&*self.disk, &folder)?;
-        self.disk.remove_dir_all(&aside)?;
-        self.disk.create_dir(&aside)?;
-        for file in &index.files {
-            self.write_file(digest, &aside, file, chunks)?;
-        }
-        self.write_synced(&aside.join(INDEX_FILE), index_bytes)?;
-        for dir in folders(&index) {
-            self.disk.sync_dir(&aside.join(dir))?;
-        }
-        self.disk.sync_dir(&aside)?;
-        self.disk.remove_dir_all(&place)?;
-        self.disk.rename(&aside, &place)?;
-        self.disk.sync_dir(&folder)?;
-        self.open(model, digest)
-    }
-
-    /// Removes every bundle of a model, and every half-written one, save those in `keep`.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn retain(&self, model: &ModelName, keep: &[Digest]) -> Result<(), DiskError> {
-        let folder = self.dir.join(model.as_str());
-        let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
-        for name in self.disk.list(&folder)? {
-            if !keep.iter().any(|kept| name == kept.as_str()) {
-                self.disk.remove_dir_all(&folder.join(name))?;
-            }
-        }
-        Ok(())
+    /// When it cannot be read.
+    pub(crate) fn index_of(&self, folder: &Path) -> Result<Index, SlotError> {
+        Ok(read_slot(&*self.disk, folder)?.1)
     }
 
     fn read(&self, model: &ModelName, digest: Digest) -> Result<(InstalledBundle, Index), SlotError> {
@@ -213,66 +167,39 @@ impl Slots {
         }
         Ok((bundle, index))
     }
-
-    fn write_file(
-        &self,
-        digest: Digest,
-        aside: &Path,
-        file: &FileEntry,
-        chunks: &ChunkSource<'_>,
-    ) -> Result<(), SlotError> {
-        let path = aside.join(&file.path);
-        for dir in parents(&file.path) {
-            self.disk.create_dir(&aside.join(dir))?;
-        }
-        let mut hash = Sha256::default();
-        self.disk.write(&path, &[])?;
-        for part in &file.chunks {
-            let raw = chunks(part)?.filter(|raw| chunk::is_content(part, raw));
-            let raw = raw.ok_or(SlotError::Missing { digest, chunk: part.stored })?;
-            hash.update(&raw);
-            self.disk.append(&path, &raw)?;
-        }
-        if hash.finish() != file.sha256 {
-            let reason = format!("the chunks of {:?} do not give the file that is signed", file.path);
-            return Err(SlotError::Unfit { digest, reason });
-        }
-        Ok(self.disk.sync_file(&path)?)
-    }
-
-    fn write_synced(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        self.disk.write(path, bytes)?;
-        self.disk.sync_file(path)
-    }
 }
 
 fn read_slot(disk: &dyn Disk, dir: &Path) -> Result<(InstalledBundle, Index), SlotError> {
     let bytes = disk.read(&dir.join(INDEX_FILE), Index::SIZE_BYTES_MAX as u64)?;
     let bytes = bytes.ok_or_else(|| SlotError::Absent { dir: dir.to_owned() })?;
+    let digest = sha256(&bytes);
     let index: Index = decode(&bytes).map_err(|e| damaged(dir, e))?;
     let manifest = index.manifest.clone();
-    Ok((InstalledBundle { manifest, dir: dir.to_owned(), digest: sha256(&bytes) }, index))
+    Ok((InstalledBundle { manifest, dir: dir.to_owned(), digest }, index))
 }
 
 fn check_files(disk: &dyn Disk, dir: &Path, index: &Index) -> Result<(), SlotError> {
     for file in &index.files {
-        let path = dir.join(&file.path);
-        let differs = || damaged(dir, format!("{} differs from what was installed", file.path));
-        if disk.size_bytes(&path)? != Some(file.size_bytes) {
-            return Err(differs());
-        }
-        let mut hash = Sha256::default();
-        let mut offset = 0;
-        while offset < file.size_bytes {
-            let len = usize::try_from(file.size_bytes - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
-            hash.update(&disk.read_at(&path, offset, len)?);
-            offset += len as u64;
-        }
-        if hash.finish() != file.sha256 {
-            return Err(differs());
+        if !check_file(disk, &dir.join(&file.path), file)? {
+            return Err(damaged(dir, format!("{} differs from what was installed", file.path)));
         }
     }
     Ok(())
+}
+
+/// Whether a file has the size and the hash that the index states.
+fn check_file(disk: &dyn Disk, path: &Path, file: &FileEntry) -> Result<bool, DiskError> {
+    if disk.size_bytes(path)? != Some(file.size_bytes) {
+        return Ok(false);
+    }
+    let mut hash = Sha256::default();
+    let mut offset = 0;
+    while offset < file.size_bytes {
+        let len = usize::try_from(file.size_bytes - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+        hash.update(&disk.read_at(path, offset, len)?);
+        offset += len as u64;
+    }
+    Ok(hash.finish() == file.sha256)
 }
 
 fn damaged(dir: &Path, reason: impl ToString) -> SlotError {

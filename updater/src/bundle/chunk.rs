@@ -21,6 +21,9 @@ pub enum ChunkError {
     /// It does not unpack into what is signed.
     #[error("unpack chunk {}: not the signed content", .0.stored)]
     Content(Chunk),
+    /// There is no decompressor.
+    #[error("unpack a chunk: {0}")]
+    Unpacker(String),
     /// It could not be packed.
     #[error("pack a chunk: {0}")]
     Pack(String),
@@ -59,10 +62,48 @@ pub fn check(chunk: &Chunk, stored: &[u8]) -> Result<(), ChunkError> {
 /// # Errors
 /// When it is not the signed one.
 pub fn unpack(chunk: &Chunk, stored: &[u8]) -> Result<Vec<u8>, ChunkError> {
-    check(chunk, stored)?;
-    let raw = zstd::bulk::decompress(stored, chunk.raw_bytes as usize);
-    let raw = raw.map_err(|_| ChunkError::Content(*chunk))?;
-    if is_content(chunk, &raw) { Ok(raw) } else { Err(ChunkError::Content(*chunk)) }
+    let mut unpacker = Unpacker::new()?;
+    unpacker.unpack(chunk, stored)?;
+    Ok(unpacker.raw)
+}
+
+/// Unpacks one chunk after another in the same memory.
+pub struct Unpacker {
+    decompressor: zstd::bulk::Decompressor<'static>,
+    raw: Vec<u8>,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker").finish_non_exhaustive()
+    }
+}
+
+impl Unpacker {
+    /// Makes one, with room for no chunk yet.
+    ///
+    /// # Errors
+    /// When the decompressor cannot be made.
+    pub fn new() -> Result<Self, ChunkError> {
+        let decompressor = zstd::bulk::Decompressor::new();
+        let decompressor = decompressor.map_err(|e| ChunkError::Unpacker(e.to_string()))?;
+        Ok(Self { decompressor, raw: Vec::new() })
+    }
+
+    /// Checks and unpacks a chunk. Nothing is unpacked before its hash was right, nor beyond the signed size.
+    ///
+    /// # Errors
+    /// When it is not the signed one.
+    pub fn unpack(&mut self, chunk: &Chunk, stored: &[u8]) -> Result<&[u8], ChunkError> {
+        check(chunk, stored)?;
+        let raw_bytes = (chunk.raw_bytes.min(CHUNK_BYTES_MAX)) as usize;
+        self.raw.resize(raw_bytes, 0);
+        let unpacked = self.decompressor.decompress_to_buffer(stored, &mut self.raw[..]);
+        match unpacked {
+            Ok(found) if found == raw_bytes && is_content(chunk, &self.raw) => Ok(&self.raw),
+            _ => Err(ChunkError::Content(*chunk)),
+        }
+    }
 }
 
 /// Whether `raw` is the unpacked content of the chunk.

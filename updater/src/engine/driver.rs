@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 use whimbrel_wire::{
-    ModelName,
+    Digest, ModelName,
     desired::DesiredState,
     manifest::Probation,
     report::{ModelReport, Progress, Reason, ReasonKind},
@@ -34,6 +34,8 @@ pub(super) struct Driver<H, T> {
     serving_since: Instant,
     /// What was published last, and when.
     told: Option<(ModelReport, Instant)>,
+    /// A bundle that the process before put in place and did not come to write down: kept at the first clearing.
+    unnamed: Option<Digest>,
 }
 
 impl<H: Host, T: Transport> Driver<H, T> {
@@ -47,6 +49,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
             progress: mpsc::unbounded_channel(),
             serving_since: Instant::now(),
             told: None,
+            unnamed: None,
         };
         driver.core.keep_report(report(&driver.model, &driver.state));
         driver
@@ -56,6 +59,7 @@ impl<H: Host, T: Transport> Driver<H, T> {
     pub(super) async fn recover(core: Arc<Core<H, T>>, model: ModelName, record: Record) -> Self {
         let mut driver = Self::new(core, model);
         let policy = driver.candidate_policy(&record);
+        driver.unnamed = driver.core.unnamed(&driver.model, &record);
         let (state, actions) = recover(record, policy);
         driver.state = state;
         driver.perform(actions);
@@ -147,10 +151,9 @@ impl<H: Host, T: Transport> Driver<H, T> {
                 }
                 Action::Run(work) => self.begin(work),
                 Action::Cancel => self.work = None,
-                Action::Keep(bundles) => {
-                    if let Err(error) = self.core.slots.retain(&self.model, &bundles) {
-                        tracing::warn!(model = %self.model, %error, "old bundles could not be removed");
-                    }
+                Action::Keep(mut bundles) => {
+                    bundles.extend(self.unnamed.take());
+                    self.core.clear(&self.model, &bundles);
                 }
             }
         }

@@ -2,12 +2,21 @@
 
 use crate::slots::InstalledBundle;
 use std::sync::Arc;
-use whimbrel_wire::{ModelName, report::Reason};
+use whimbrel_wire::{ModelName, manifest::Manifest, report::Reason};
 
 pub use crate::machine::Traffic;
 
 /// Loads, judges and serves models. The updater itself knows nothing about inference.
 pub trait Host: Send + Sync + 'static {
+    /// Whether this device can run such a bundle at all: memory, backend, operators. Asked before any of it is fetched.
+    ///
+    /// # Errors
+    /// Why not.
+    fn accepts(&self, manifest: &Manifest) -> Result<(), Reason> {
+        let _ = manifest;
+        Ok(())
+    }
+
     /// Runs the bundle's golden vectors on the real backend, beside whatever serves now.
     ///
     /// # Errors
@@ -34,6 +43,10 @@ pub trait Host: Send + Sync + 'static {
 }
 
 impl<H: Host> Host for Arc<H> {
+    fn accepts(&self, manifest: &Manifest) -> Result<(), Reason> {
+        H::accepts(self, manifest)
+    }
+
     fn self_test(&self, bundle: &InstalledBundle) -> impl Future<Output = Result<(), Reason>> + Send {
         H::self_test(self, bundle)
     }

@@ -3,17 +3,18 @@
 mod driver;
 mod fetch;
 mod host;
-mod local;
+mod plan;
 mod resolve;
 mod work;
+mod workers;
 
 pub use host::{Host, Traffic};
+pub use workers::CHUNK_WINDOW;
 
 use crate::{
     disk::{Disk, DiskError, Files},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, Record, Stage},
     slots::Slots,
-    store::Store,
     transport::{Backoff, Transport},
     tuf::{Trust, TufError},
 };
@@ -30,10 +31,11 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use whimbrel_wire::{
-    ModelName,
+    Digest, ModelName,
     desired::{DesiredState, MODELS_MAX},
     report::ModelReport,
 };
+use workers::Workers;
 
 /// How an engine is set up.
 #[derive(Debug, Clone)]
@@ -94,7 +96,7 @@ pub(crate) struct Core<H, T> {
     host: H,
     transport: T,
     trust: AsyncMutex<Option<Trust>>,
-    store: Store,
+    workers: Workers,
     slots: Slots,
     journal: Journal,
     reports: Mutex<BTreeMap<ModelName, ModelReport>>,
@@ -110,7 +112,7 @@ impl<H: Host, T: Transport> Engine<H, T> {
     pub async fn open(config: EngineConfig, host: H, transport: T) -> Result<Self, EngineError> {
         let (disk, dir) = (Arc::clone(&config.disk), config.state_dir.clone());
         let core = Arc::new(Core {
-            store: Store::open(Arc::clone(&disk), &dir.join("chunks"))?,
+            workers: Workers::default(),
             slots: Slots::new(Arc::clone(&disk), &dir.join("models")),
             journal: Journal::open(disk, &dir.join("journal"))?,
             trust: AsyncMutex::new(None),
@@ -133,7 +135,19 @@ impl<H: Host, T: Transport> Engine<H, T> {
                 }
             }
         }
+        engine.clear_unknown()?;
         Ok(engine)
+    }
+
+    /// Clears the folders of models that have no journal: nothing of them was ever confirmed.
+    fn clear_unknown(&self) -> Result<(), DiskError> {
+        let known = self.core.journal.models()?;
+        for model in self.core.slots.models()?.into_iter().filter(|model| !known.contains(model)) {
+            let unnamed = self.core.unnamed(&model, &Record::default());
+            self.core.clear(&model, unnamed.as_slice());
+        }
+        // Older versions kept chunks there.
+        self.core.config.disk.remove_dir_all(&self.core.config.state_dir.join("chunks"))
     }
 
     /// The models whose journal cannot be read, and why. They are not served, and not touched until that is put right.
@@ -220,6 +234,23 @@ impl<H, T> Core<H, T> {
     fn keep_report(&self, report: ModelReport) {
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.insert(report.name.clone(), report);
+    }
+
+    /// Removes what nothing needs of a model. Failing leaves more on the disk than is needed, and nothing else.
+    fn clear(&self, model: &ModelName, keep: &[Digest]) {
+        if let Err(error) = self.slots.retain(model, keep) {
+            tracing::warn!(%model, %error, "old bundles could not be removed");
+        }
+    }
+
+    /// A bundle that the process before put in place and did not come to write down, unless it is the version that
+    /// was refused last.
+    fn unnamed(&self, model: &ModelName, record: &Record) -> Option<Digest> {
+        let done = record.update.as_ref().filter(|u| matches!(u.stage, Stage::Done { .. }));
+        let named: Vec<Digest> =
+            [&record.active, &record.previous].into_iter().flatten().map(|i| i.bundle).collect();
+        let (bundle, version) = self.slots.unnamed(model, &named).unwrap_or_default()?;
+        done.is_none_or(|update| update.offer.version != version).then_some(bundle)
     }
 
     fn open_trust(&self) -> Result<Trust, TufError> {

@@ -5,6 +5,7 @@ use super::{
     work::{Context, blocking, refuse},
 };
 use crate::{
+    disk::DiskError,
     hash::sha256,
     journal::Offer,
     machine::{Failure, Resolved},
@@ -16,6 +17,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use whimbrel_wire::{
     Digest, Message, ModelName, decode,
     index::{Index, target_path},
+    manifest::Manifest,
     report::{Reason, ReasonKind},
 };
 
@@ -23,28 +25,44 @@ use whimbrel_wire::{
 const SPARE_BYTES: u64 = 4 << 20;
 
 /// Refreshes the metadata, looks the target up, and checks all that can be checked before a chunk is moved. The index is left
-/// in the store.
+/// where the bundle is put together.
 pub(super) async fn resolve<H: Host, T: Transport>(
     context: &Context<H, T>,
     offer: &Offer,
 ) -> Result<Resolved, Failure> {
     let core = &context.core;
     let (target, file) = trusted_target(core, &context.model, offer).await?;
-    let index_bytes = index_bytes(core, &target, &file).await?;
+    let index_bytes = index_bytes(core, &context.model, &target, &file).await?;
     let (core, model, offer) = (Arc::clone(core), context.model.clone(), offer.clone());
     blocking(move || {
         let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
         is_the_one(&index, &model, &offer)?;
         let bundle = sha256(&index_bytes);
-        core.store.put(bundle, &index_bytes)?;
-        let installed = core.slots.open(&model, bundle).is_ok();
-        let needed = if installed { (0, 0) } else { (moved_bytes(&index), index.size_bytes()) };
-        let free_bytes = core.config.disk.free_bytes(&core.config.state_dir)?;
-        preflight(&index, &core.config.agent_version, needed.0.saturating_add(needed.1), free_bytes)
-            .map_err(Failure::Final)?;
-        Ok(Resolved { bundle, total_bytes: needed.0, installed })
+        let manifest = &index.manifest;
+        fits(manifest, &core.config.agent_version).map_err(Failure::Final)?;
+        core.host.accepts(manifest).map_err(Failure::Final)?;
+        if core.slots.open(&model, bundle).is_ok() {
+            return Ok(Resolved { bundle, total_bytes: 0, installed: true });
+        }
+        make_room(&core, &index, bundle)?;
+        core.slots.begin(bundle, &index_bytes)?;
+        Ok(Resolved { bundle, total_bytes: moved_bytes(&index), installed: false })
     })
     .await
+}
+
+/// Looks whether the disk has room for what is not on it yet of a bundle; gives up what is half made of others where it has not.
+fn make_room<H, T>(core: &Core<H, T>, index: &Index, bundle: Digest) -> Result<(), Failure> {
+    let present_bytes = core.slots.partial_bytes(bundle, index)?;
+    let needed_bytes = index.size_bytes().saturating_sub(present_bytes);
+    let look = || -> Result<Result<(), Reason>, DiskError> {
+        let free_bytes = core.config.disk.free_bytes(&core.config.state_dir)?;
+        Ok(has_room(needed_bytes, free_bytes))
+    };
+    if look()?.is_err() && core.slots.drop_partials(&index.manifest.name, bundle)? {
+        tracing::warn!(model = %index.manifest.name, "unfinished downloads were given up to make room");
+    }
+    look()?.map_err(Failure::Final)
 }
 
 /// The target that the newest metadata names, and its name on the server.
@@ -80,9 +98,10 @@ fn check_floor(floor: Option<&Version>, model: &ModelName, version: &Version) ->
     }
 }
 
-/// The bytes of the signed index, from the store where they are there already.
+/// The bytes of the signed index, from the device where they are there already.
 async fn index_bytes<H: Host, T: Transport>(
     core: &Core<H, T>,
+    model: &ModelName,
     target: &Target,
     file: &str,
 ) -> Result<Vec<u8>, Failure> {
@@ -93,7 +112,7 @@ async fn index_bytes<H: Host, T: Transport>(
         return Err(refuse(ReasonKind::TooLarge, detail));
     }
     if let Some(digest) = target.hashes.sha256
-        && let Some(bytes) = core.store.get(digest, size_bytes_max)?
+        && let Some(bytes) = core.slots.index_bytes(model, digest)?
         && target.check(&bytes).is_ok()
     {
         return Ok(bytes);
@@ -123,13 +142,18 @@ fn moved_bytes(index: &Index) -> u64 {
     index.chunks().filter(|c| seen.insert(c.stored)).map(|c| u64::from(c.stored_bytes)).sum()
 }
 
-/// Whether this device can take the bundle at all.
-fn preflight(index: &Index, agent: &Version, needed_bytes: u64, free_bytes: u64) -> Result<(), Reason> {
-    let agent_min = &index.manifest.needs.agent_min;
+/// Whether this program can run the bundle at all.
+fn fits(manifest: &Manifest, agent: &Version) -> Result<(), Reason> {
+    let agent_min = &manifest.needs.agent_min;
     if agent < agent_min {
         let detail = format!("the bundle needs agent {agent_min}, this is {agent}");
         return Err(Reason::new(ReasonKind::AgentTooOld, detail));
     }
+    Ok(())
+}
+
+/// Whether that much more fits on the disk.
+fn has_room(needed_bytes: u64, free_bytes: u64) -> Result<(), Reason> {
     if needed_bytes > 0 && free_bytes < needed_bytes.saturating_add(SPARE_BYTES) {
         let detail =
             format!("{needed_bytes} bytes and {SPARE_BYTES} to spare are needed, {free_bytes} are free");
@@ -152,11 +176,12 @@ mod tests {
     #[test]
     fn an_old_agent_and_a_full_disk_are_refused_before_any_byte_moves() {
         let (index, agent) = (index(), Version::new(0, 1, 0));
-        assert!(preflight(&index, &agent, 100, 100 + SPARE_BYTES).is_ok());
         let kind = |r: Result<(), Reason>| r.expect_err("refused").kind;
-        assert_eq!(kind(preflight(&index, &agent, 100, 99 + SPARE_BYTES)), ReasonKind::Disk);
-        assert_eq!(kind(preflight(&index, &Version::new(0, 0, 9), 0, 0)), ReasonKind::AgentTooOld);
-        assert!(preflight(&index, &agent, 0, 0).is_ok(), "an installed bundle needs no space");
+        assert!(fits(&index.manifest, &agent).is_ok());
+        assert_eq!(kind(fits(&index.manifest, &Version::new(0, 0, 9))), ReasonKind::AgentTooOld);
+        assert!(has_room(100, 100 + SPARE_BYTES).is_ok());
+        assert_eq!(kind(has_room(100, 99 + SPARE_BYTES)), ReasonKind::Disk);
+        assert!(has_room(0, 0).is_ok(), "what is there already needs no space");
     }
 
     #[test]

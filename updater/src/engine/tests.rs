@@ -1,5 +1,6 @@
 //! The engine against a server and a host in memory and a real disk, in paused time.
 
+mod assembly;
 mod failures;
 mod restarts;
 mod updates;
@@ -242,8 +243,15 @@ impl World {
         self.host.lock().traffic = Traffic { requests, errors };
     }
 
+    /// Installed bundles; those being put together have a name that begins with a dot.
     fn slots(&self) -> usize {
-        std::fs::read_dir(self.dir.path().join("models/m")).map_or(0, Iterator::count)
+        self.names().iter().filter(|name| !name.starts_with('.')).count()
+    }
+
+    /// What is in the model's folder.
+    fn names(&self) -> Vec<String> {
+        let names = Files.list(&self.dir.path().join("models/m")).expect("lists");
+        names.into_iter().map(|name| name.into_string().expect("text")).collect()
     }
 }
 

@@ -1,12 +1,10 @@
 //! Performs work and says in an event what came of it.
 
-use super::{Core, Host, fetch::fetch, local::Local, resolve::resolve};
+use super::{Core, Host, fetch::fetch, resolve::resolve};
 use crate::{
-    bundle::chunk,
     disk::DiskError,
     machine::{Event, Failure, Work},
     slots::{InstalledBundle, SlotError},
-    store::StoreError,
     transport::{Transport, TransportError},
     tuf::TufError,
 };
@@ -16,8 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use whimbrel_wire::{
-    Digest, Message, ModelName, decode,
-    index::{Chunk, Index},
+    Digest, ModelName,
     report::{Reason, ReasonKind},
 };
 
@@ -33,8 +30,8 @@ pub(super) struct Context<H, T> {
 pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work: Work) -> Event {
     let done = match work {
         Work::Resolve(offer) => resolve(&context, &offer).await.map(Event::Resolved),
-        Work::Fetch { bundle, active } => fetch(&context, bundle, active).await.map(|()| Event::Fetched),
-        Work::Install { bundle, active } => install(&context, bundle, active)
+        Work::Fetch { bundle, .. } => fetch(&context, bundle).await.map(|()| Event::Fetched),
+        Work::Install { bundle, .. } => install(&context, bundle)
             .await
             .map(|bundle| Event::Installed { policy: bundle.manifest.probation }),
         Work::Test(bundle) => test(&context, bundle).await.map(|()| Event::Tested),
@@ -59,28 +56,16 @@ pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work:
 async fn install<H: Host, T: Transport>(
     context: &Context<H, T>,
     bundle: Digest,
-    active: Option<Digest>,
 ) -> Result<InstalledBundle, Failure> {
     let (core, model) = (Arc::clone(&context.core), context.model.clone());
     blocking(move || {
-        let index_bytes = core.store.get(bundle, Index::SIZE_BYTES_MAX as u64)?;
-        let index_bytes = index_bytes.ok_or_else(|| missing("the bundle's index"))?;
-        let local = Local::open(&core.slots, Arc::clone(&core.config.disk), &model, active);
-        let source = |part: &Chunk| -> Result<Option<Vec<u8>>, DiskError> {
-            if let Some(raw) = local.read(part) {
-                return Ok(Some(raw));
-            }
-            let stored = core.store.get(part.stored, chunk::STORED_BYTES_MAX)?;
-            Ok(stored.and_then(|stored| chunk::unpack(part, &stored).ok()))
-        };
-        let installed = core.slots.install(bundle, &index_bytes, &source)?;
-        // The slot holds all of it now.
-        let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
-        for part in index.chunks() {
-            core.store.remove(part.stored)?;
+        match core.slots.verify(&model, bundle) {
+            Ok(installed) => return Ok(installed),
+            Err(SlotError::Absent { .. }) => {}
+            Err(e) => tracing::warn!(%e, "a damaged bundle is replaced"),
         }
-        core.store.remove(bundle)?;
-        Ok(installed)
+        let partial = core.slots.partial(&model, bundle)?.ok_or_else(|| missing("the bundle's index"))?;
+        Ok(partial.finish()?)
     })
     .await
 }
@@ -131,19 +116,10 @@ impl From<DiskError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Corrupt { .. } => refuse(ReasonKind::Corrupt, error),
-            StoreError::Disk(error) => error.into(),
-        }
-    }
-}
-
 impl From<SlotError> for Failure {
     fn from(error: SlotError) -> Self {
         match &error {
-            SlotError::Missing { .. } => Self::Later(Reason::new(ReasonKind::Corrupt, error)),
+            SlotError::Incomplete { .. } => Self::Later(Reason::new(ReasonKind::Corrupt, error)),
             SlotError::Disk(_) | SlotError::Absent { .. } => refuse(ReasonKind::Disk, error),
             SlotError::Damaged { .. } => refuse(ReasonKind::Corrupt, error),
             SlotError::Index { .. } | SlotError::Unfit { .. } => refuse(ReasonKind::Malformed, error),

@@ -314,9 +314,14 @@ fn rejected(job: Job, reason: Reason) -> Step {
     (state, actions)
 }
 
-/// Nothing is under way; only the confirmed bundles stay on disk.
+/// Nothing is under way; the confirmed bundles stay on disk, and a candidate whose test was cut short.
 fn rest(confirmed: Confirmed, last: Option<UpdateRecord>) -> Step {
-    let keep = [&confirmed.active, &confirmed.previous].into_iter().flatten().map(|i| i.bundle).collect();
+    let candidate = last.as_ref().and_then(|last| match last.stage {
+        Stage::Testing { candidate, .. } | Stage::Probation { candidate, .. } => Some(candidate),
+        Stage::Done { .. } => None,
+    });
+    let named = [&confirmed.active, &confirmed.previous].into_iter().flatten().map(|i| i.bundle);
+    let keep = named.chain(candidate).collect();
     (State::Idle { confirmed, last }, vec![Action::Keep(keep)])
 }
 

@@ -52,6 +52,8 @@ async fn while_the_self_test_runs_and_not_for_ever() {
         world.start().await;
         world.host.lock().hangs = true;
         assert_eq!(world.host.serving(), serving("1.1.0", None));
+        world.until("its next start or end", |u| u.version.to_string() == "1.2.0").await;
+        assert_eq!(world.slots(), 2, "it stays installed");
         assert_eq!(world.server().lock().chunk_requests(), before, "it is installed already");
     }
     world.until_failed("1.2.0", ReasonKind::Crashed).await;
