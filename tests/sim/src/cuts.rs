@@ -81,7 +81,8 @@ async fn cut_at(tried: &mut Tried, play: &mut Play<'_>, point: u64, effort: Effo
     for image in Image::all(point, effort.mixtures) {
         let mut next = play.fork();
         next.device.disk = play.device.disk.survivor(image);
-        tried.recover(&mut next, &format!("cut {point}, {image:?}")).await;
+        let before = play.device.disk.cut_at().unwrap_or_else(|| "the end".into());
+        tried.recover(&mut next, &format!("cut {point}, before {before}, {image:?}")).await;
     }
 }
 

@@ -102,8 +102,6 @@ pub fn invariant_no_garbage(disk: &SimDisk) -> Option<String> {
     let stray = |path: &String| {
         let hidden = path.split('/').any(|part| part.starts_with('.'));
         let known = path.starts_with(&format!("{STATE_DIR}/trust/"))
-            // Removed chunks are not synced: they may come back, and only the next update with them takes them away.
-            || path.starts_with(&format!("{STATE_DIR}/chunks/"))
             || *path == format!("{STATE_DIR}/journal/{}.journal", model())
             || keep.iter().any(|dir| path.starts_with(dir));
         hidden || !known

@@ -1,10 +1,12 @@
 //! A simulator that finds nothing proves nothing: each way of being careless with the disk must be found, in each place
 //! where it matters.
 
+use std::collections::BTreeSet;
 use whimbrel_sim::{
     cuts::{Effort, try_every_cut},
+    device::simulate,
     disk::{Carelessness, Forgotten},
-    scenario::Scenario,
+    scenario::{Play, Scenario},
 };
 
 /// Tries a scenario with something forgotten below a folder; what is found must break the expected invariant.
@@ -17,6 +19,19 @@ fn found(scenario: &Scenario, forgotten: Forgotten, within: &'static str, expect
         "{}: {forgotten:?} in {within:?} never broke {expected:?}: {violations:#?}",
         tried.name
     );
+}
+
+#[test]
+fn the_same_update_does_the_same_operations_in_the_same_order() {
+    let fingerprints: BTreeSet<u64> = (0..5)
+        .map(|_| {
+            let scenario = Scenario::garbage_collection();
+            let mut play = Play::new(&scenario);
+            simulate(play.go_on()).expect("nothing disturbs it");
+            play.device.disk.fingerprint()
+        })
+        .collect();
+    assert_eq!(fingerprints.len(), 1);
 }
 
 #[test]

@@ -65,8 +65,12 @@ impl Disk for Careless {
         self.disk.write(path, bytes)
     }
 
-    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        self.disk.append(path, bytes)
+    fn set_len(&self, path: &Path, len: u64) -> Result<(), DiskError> {
+        self.disk.set_len(path, len)
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.disk.write_at(path, offset, bytes)
     }
 
     fn sync_file(&self, path: &Path) -> Result<(), DiskError> {

@@ -52,6 +52,10 @@ struct Shared {
 struct State {
     tree: Tree,
     operations: u64,
+    /// What the operations were, mixed into one number.
+    fingerprint: u64,
+    /// The operation that was about to be done when the power was cut.
+    cut_at: Option<String>,
     off: bool,
     cut_before: Option<u64>,
     /// From which operation on, how many, and how.
@@ -77,6 +81,8 @@ impl SimDisk {
         let state = State {
             tree,
             operations: 0,
+            fingerprint: 0,
+            cut_at: None,
             off: false,
             cut_before: None,
             refuse: None,
@@ -90,6 +96,18 @@ impl SimDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.lock().operations
+    }
+
+    /// A number that differs when the operations, or their order, do.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.lock().fingerprint
+    }
+
+    /// The operation that was about to be done when the power was cut.
+    #[must_use]
+    pub fn cut_at(&self) -> Option<String> {
+        self.lock().cut_at.clone()
     }
 
     /// Cuts the power before this operation; not at all with `None`.
@@ -203,7 +221,9 @@ impl SimDisk {
         change: impl FnOnce(&mut State) -> io::Result<()>,
     ) -> Result<(), DiskError> {
         let mut state = self.lock();
-        let result = state.begin(is_needed).and_then(|begun| if begun { change(&mut state) } else { Ok(()) });
+        let result = state
+            .begin(attempted, path, is_needed)
+            .and_then(|begun| if begun { change(&mut state) } else { Ok(()) });
         let off = state.off;
         drop(state);
         if off {
@@ -215,7 +235,12 @@ impl SimDisk {
 
 impl State {
     /// Counts an operation that is about to be done; `false` where there is nothing to do.
-    fn begin(&mut self, is_needed: impl FnOnce(&Tree) -> bool) -> io::Result<bool> {
+    fn begin(
+        &mut self,
+        attempted: &str,
+        path: &Path,
+        is_needed: impl FnOnce(&Tree) -> bool,
+    ) -> io::Result<bool> {
         if self.off {
             return Err(power_is_off());
         }
@@ -228,10 +253,14 @@ impl State {
         }
         if self.cut_before == Some(self.operations) {
             self.off = true;
+            self.cut_at = Some(format!("{attempted} {}", path.display()));
             return Err(power_is_off());
         }
         let number = self.operations;
         self.operations += 1;
+        for byte in attempted.bytes().chain(path.to_string_lossy().bytes()) {
+            self.fingerprint = (self.fingerprint ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
         match self.refuse {
             Some((from, count, how)) if number >= from && number - from < count => Err(how.error()),
             _ => Ok(true),
@@ -249,15 +278,16 @@ impl State {
         }
     }
 
+    /// How long a file may become.
+    fn room_bytes(&self, id: tree::NodeId) -> io::Result<usize> {
+        let taken = (self.tree.file(id)?.live.len() as u64).div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
+        Ok(usize::try_from(taken.saturating_add(self.free_bytes())).unwrap_or(usize::MAX))
+    }
+
     /// Writes as much as there is room for.
     fn fill(&mut self, id: tree::NodeId, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        let free_bytes = self.free_bytes();
-        let content = self.tree.file_mut(id)?;
-        let block = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
-        let room = content.live.len().div_ceil(block) * block
-            + usize::try_from(free_bytes).unwrap_or(usize::MAX / 2);
-        let fits = bytes.len().min(room.saturating_sub(offset));
-        content.write_at(offset, &bytes[..fits]);
+        let fits = bytes.len().min(self.room_bytes(id)?.saturating_sub(offset));
+        self.tree.file_mut(id)?.write_at(offset, &bytes[..fits]);
         if fits == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 }
@@ -329,13 +359,29 @@ impl Disk for SimDisk {
         self.operate("write", path, |_| true, write)
     }
 
-    fn append(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        let append = |state: &mut State| {
+    fn set_len(&self, path: &Path, len: u64) -> Result<(), DiskError> {
+        let set = |state: &mut State| {
             let id = state.open_or_create(path)?;
-            let end = state.tree.file(id)?.live.len();
-            state.fill(id, end, bytes)
+            let (len, old) = (usize::try_from(len).unwrap_or(usize::MAX), state.tree.file(id)?.live.len());
+            if len <= old {
+                state.tree.file_mut(id)?.truncate(len);
+                return Ok(());
+            }
+            // Reserved whole or not at all.
+            if len - old > state.room_bytes(id)?.saturating_sub(old) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.fill(id, old, &vec![0; len - old])
         };
-        self.operate("write", path, |_| true, append)
+        self.operate("set the length of", path, |_| true, set)
+    }
+
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let write = |state: &mut State| {
+            let id = state.tree.find(path).ok_or(io::ErrorKind::NotFound)?;
+            state.fill(id, usize::try_from(offset).unwrap_or(usize::MAX), bytes)
+        };
+        self.operate("write", path, |_| true, write)
     }
 
     fn sync_file(&self, path: &Path) -> Result<(), DiskError> {

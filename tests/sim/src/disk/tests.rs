@@ -146,6 +146,23 @@ fn a_full_disk_takes_what_fits_and_a_read_only_one_nothing() {
 }
 
 #[test]
+fn a_file_is_reserved_and_then_filled_in_any_order() {
+    let disk = with_folder();
+    disk.write_at(path("/d/a"), 0, b"1").expect_err("there is no such file");
+    disk.set_len(path("/d/a"), 1000).expect("reserves");
+    disk.write_at(path("/d/a"), 600, &[2; 400]).expect("writes");
+    assert_eq!(read(&disk, "/d/a"), Some([vec![0; 600], vec![2; 400]].concat()));
+    disk.sync_dir(path("/d")).expect("syncs");
+    let lengths: std::collections::BTreeSet<_> =
+        survivors(&disk).map(|d| read(&d, "/d/a").map(|a| a.len())).collect();
+    assert!(lengths.contains(&Some(0)) && lengths.contains(&Some(1000)));
+    disk.set_free_bytes(BLOCK_BYTES);
+    let error = disk.set_len(path("/d/b"), 5000).expect_err("full");
+    assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+    disk.set_len(path("/d/b"), 4000).expect("there is room");
+}
+
+#[test]
 fn a_process_that_ends_leaves_all_it_wrote_to_the_next() {
     let disk = with_folder();
     disk.write(path("/d/a"), b"1").expect("writes");
