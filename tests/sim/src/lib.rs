@@ -14,6 +14,7 @@
 //! | [`invariants`] | what must hold |
 //! | [`scenario`] | the updates whose every moment is tried |
 //! | [`cuts`] | the power cut at every moment of one |
+//! | [`refusals`] | the disk refusing at every moment of one |
 
 #![allow(
     clippy::expect_used,
@@ -28,6 +29,7 @@ pub mod disk;
 pub mod host;
 pub mod invariants;
 pub mod random;
+pub mod refusals;
 pub mod release;
 pub mod repository;
 pub mod scenario;

@@ -16,6 +16,15 @@ pub enum Ending {
     Refused(ReasonKind),
 }
 
+impl From<Progress> for Ending {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Rejected { reason } | Progress::RolledBack { reason } => Self::Refused(reason.kind),
+            _ => Self::Active,
+        }
+    }
+}
+
 /// One wish, and what must become of it whatever happens meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -41,7 +50,10 @@ pub struct Scenario {
 pub struct Play<'a> {
     /// The device.
     pub device: Device,
-    steps: &'a [Step],
+    /// What is still to be asked.
+    pub steps: &'a [Step],
+    /// How often the same was asked, this time included.
+    pub attempt: u32,
 }
 
 impl Scenario {
@@ -131,13 +143,13 @@ impl<'a> Play<'a> {
     /// Begins with a device that goes its own way.
     #[must_use]
     pub fn new(scenario: &'a Scenario) -> Self {
-        Self { device: scenario.device.fork(), steps: &scenario.steps }
+        Self { device: scenario.device.fork(), steps: &scenario.steps, attempt: 1 }
     }
 
     /// The same, to go its own way from here.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { device: self.device.fork(), steps: self.steps }
+        Self { device: self.device.fork(), ..*self }
     }
 
     /// Starts the device and goes on to the end, checking what must hold at the start and at the end.
@@ -155,7 +167,7 @@ impl<'a> Play<'a> {
 
     async fn take_steps(&mut self, process: &mut Process) -> Result<(), Stopped> {
         while let Some((step, rest)) = self.steps.split_first() {
-            self.device.wish(step.version, 1);
+            self.device.wish(step.version, self.attempt);
             let progress = self.device.fulfil(process).await?;
             let ending = match progress {
                 Progress::Rejected { reason } | Progress::RolledBack { reason } => {
@@ -185,7 +197,8 @@ fn to_refused(version: &'static str, kind: ReasonKind) -> Step {
 }
 
 /// A device that confirmed these versions, one after another.
-fn with_active(versions: &[&'static str]) -> Device {
+#[must_use]
+pub fn with_active(versions: &[&'static str]) -> Device {
     let mut device = Device::default();
     for version in versions {
         device.release(&[(version, Good)]);
@@ -200,7 +213,7 @@ fn with_active(versions: &[&'static str]) -> Device {
 /// When it does not.
 fn settle(device: &mut Device, step: Step) {
     let steps = [step];
-    let mut play = Play { device: device.fork(), steps: &steps };
+    let mut play = Play { device: device.fork(), steps: &steps, attempt: 1 };
     simulate(play.go_on()).expect("nothing disturbs it");
     *device = play.device;
     device.disk = device.disk.handed_over();

@@ -175,6 +175,7 @@ impl SimServer {
         let mut content = self.lock();
         let found = match &fault {
             Some(Fault::Old(old)) if of == Of::Metadata => old.get(&what).cloned(),
+            Some(Fault::CaptivePortal) => Some(Bytes::from_static(b"<html>Please sign in.</html>")),
             Some(Fault::OldTargets(old)) if what.ends_with(".targets.json") => newest(old, ".targets.json"),
             Some(Fault::OldSnapshot(old)) if what.ends_with(".snapshot.json") => {
                 newest(old, ".snapshot.json")
@@ -209,7 +210,6 @@ fn spoilt(bytes: Bytes, fault: Option<&Fault>) -> Bytes {
             bytes.into()
         }
         Some(Fault::Truncated) => bytes.slice(..bytes.len() / 2),
-        Some(Fault::CaptivePortal) => Bytes::from_static(b"<html>Please sign in.</html>"),
         _ => bytes,
     }
 }

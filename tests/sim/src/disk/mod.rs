@@ -162,18 +162,21 @@ impl SimDisk {
         self.lock().refuse = Some((from, count, how));
     }
 
-    /// Refuses all operations, or accepts them again.
-    pub fn set_read_only(&self, read_only: bool) {
-        self.lock().read_only = read_only;
+    /// Refuses nothing any more.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        (state.refuse, state.read_only, state.capacity_bytes) = (None, false, CAPACITY_BYTES);
     }
 
-    /// Leaves this much free space, `u64::MAX` for plenty.
+    /// Refuses all operations.
+    pub fn set_read_only(&self) {
+        self.lock().read_only = true;
+    }
+
+    /// Leaves this much free space.
     pub fn set_free_bytes(&self, bytes: u64) {
         let mut state = self.lock();
-        state.capacity_bytes = match bytes {
-            u64::MAX => CAPACITY_BYTES,
-            bytes => state.tree.used_bytes(BLOCK_BYTES).saturating_add(bytes),
-        };
+        state.capacity_bytes = state.tree.used_bytes(BLOCK_BYTES).saturating_add(bytes);
     }
 
     /// Every file there is, by its path.

@@ -132,13 +132,13 @@ fn a_full_disk_takes_what_fits_and_a_read_only_one_nothing() {
     assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
     assert_eq!(read(&disk, "/d/a").map(|a| a.len()), Some(4096));
     disk.create_dir(path("/f")).expect_err("full");
-    disk.set_free_bytes(u64::MAX);
+    disk.heal();
     disk.create_dir(path("/f")).expect("there is room");
-    disk.set_read_only(true);
+    disk.set_read_only();
     let error = disk.remove_file(path("/none")).expect_err("read-only");
     assert_eq!(error.source.kind(), io::ErrorKind::ReadOnlyFilesystem);
     disk.create_dir(path("/f")).expect("is there");
-    disk.set_read_only(false);
+    disk.heal();
     let next = disk.operations();
     disk.refuse(next, 1, Refusal::Io);
     disk.write(path("/d/a"), b"1").expect_err("an error");
