@@ -3,6 +3,7 @@
 use crate::{
     device::{Stopped, simulate},
     disk::{Carelessness, Image},
+    invariants,
     random::Random,
     scenario::{Play, Scenario},
 };
@@ -82,7 +83,9 @@ async fn cut_at(tried: &mut Tried, play: &mut Play<'_>, point: u64, effort: Effo
         let mut next = play.fork();
         next.device.disk = play.device.disk.survivor(image);
         let before = play.device.disk.cut_at().unwrap_or_else(|| "the end".into());
-        tried.recover(&mut next, &format!("cut {point}, before {before}, {image:?}")).await;
+        let what = format!("cut {point}, before {before}, {image:?}");
+        tried.start_read_only(&next, &what).await;
+        tried.recover(&mut next, &what).await;
     }
 }
 
@@ -107,6 +110,26 @@ async fn cut_twice(tried: &mut Tried, play: &mut Play<'_>, operations: u64, seed
 }
 
 impl Tried {
+    /// A disk that does not take a byte after the cut is no reason not to serve.
+    async fn start_read_only(&mut self, play: &Play<'_>, what: &str) {
+        if !play.device.said.enrolled {
+            return;
+        }
+        let mut play = play.fork();
+        play.device.disk.set_read_only();
+        let broken = match play.device.start().await {
+            Ok(process) => {
+                let broken = invariants::after_start(&play.device, &process);
+                process.kill().await;
+                broken
+            }
+            Err(_) if play.device.said.active.is_none() => vec![],
+            Err(stopped) => vec![format!("{stopped:?}")],
+        };
+        let violations = broken.into_iter().map(|b| format!("{} {what}, then read-only: {b}", self.name));
+        self.violations.extend(violations);
+    }
+
     async fn recover(&mut self, play: &mut Play<'_>, what: &str) {
         self.runs += 1;
         if let Err(stopped) = play.go_on().await {

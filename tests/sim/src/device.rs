@@ -61,7 +61,7 @@ pub struct Device {
     /// Who signs.
     pub repository: Repository,
     /// All that was ever released.
-    pub releases: Arc<Releases>,
+    pub releases: Releases,
     /// What is asked of it.
     pub wish: Option<Wish>,
     /// What it said.
@@ -82,6 +82,9 @@ pub enum Stopped {
     Wrong(String),
 }
 
+/// What a process says about its models, the newest only.
+pub type Reports = watch::Receiver<Vec<ModelReport>>;
+
 /// The device's software while it runs.
 #[derive(Debug)]
 pub struct Process {
@@ -89,7 +92,7 @@ pub struct Process {
     pub host: SimHost,
     disk: SimDisk,
     desired: watch::Sender<Option<DesiredState>>,
-    reports: watch::Receiver<Vec<ModelReport>>,
+    reports: Reports,
     task: JoinHandle<()>,
 }
 
@@ -118,7 +121,7 @@ impl Default for Device {
             careless: None,
             repository: Repository::new(&server),
             server,
-            releases: Arc::default(),
+            releases: Releases::default(),
             wish: None,
             said: Said::default(),
             requests: REQUESTS,
@@ -136,7 +139,7 @@ impl Device {
             disk: self.disk.fork(),
             server: self.server.fork(),
             repository: self.repository.clone(),
-            releases: Arc::clone(&self.releases),
+            releases: self.releases.clone(),
             wish: self.wish.clone(),
             said: self.said.clone(),
             ..*self
@@ -148,7 +151,7 @@ impl Device {
         let make = |(version, quality): &(&str, Quality)| Release::new(&parse(version), *quality);
         let made: Vec<Release> = versions.iter().map(make).collect();
         self.repository.release(&made, &self.server);
-        Arc::make_mut(&mut self.releases).extend(made.into_iter().map(|release| (release.digest(), release)));
+        made.into_iter().for_each(|release| self.releases.add(release));
     }
 
     /// Asks for a version.
@@ -171,7 +174,7 @@ impl Device {
                 .map_err(|e| wrong(&self.disk, format!("enrolment: {e}")))?;
         }
         self.said.enrolled = true;
-        let host = SimHost::new(self.disk.clone(), Arc::clone(&self.releases), self.requests);
+        let host = SimHost::new(self.disk.clone(), self.releases.clone(), self.requests);
         let mut config = EngineConfig::new(STATE_DIR, Version::new(0, 1, 0));
         (config.now, config.backoff, config.disk) = (clock::now, self.backoff, disk);
         let engine = Engine::open(config, host.clone(), self.server.clone()).await;
@@ -241,7 +244,12 @@ impl Device {
 
     /// Remembers what the process said.
     pub fn listen(&mut self, process: &Process) {
-        let Some(report) = process.report() else { return };
+        self.hear(&process.reports);
+    }
+
+    /// Remembers what a process said that may be gone.
+    pub fn hear(&mut self, reports: &Reports) {
+        let Some(report) = of_the_model(reports) else { return };
         self.said.active = report.active.map(|active| active.version);
         if let Some(Update { version, progress, .. }) = report.update {
             match progress {
@@ -271,7 +279,13 @@ impl Process {
     /// What it says about the model.
     #[must_use]
     pub fn report(&self) -> Option<ModelReport> {
-        self.reports.borrow().iter().find(|report| report.name == model()).cloned()
+        of_the_model(&self.reports)
+    }
+
+    /// What it says, now and later.
+    #[must_use]
+    pub fn listener(&self) -> Reports {
+        self.reports.clone()
     }
 
     /// What it says about the last update.
@@ -303,6 +317,10 @@ impl Process {
     fn reports(&self) -> Vec<ModelReport> {
         self.reports.borrow().clone()
     }
+}
+
+fn of_the_model(reports: &Reports) -> Option<ModelReport> {
+    reports.borrow().iter().find(|report| report.name == model()).cloned()
 }
 
 fn trust_dir() -> std::path::PathBuf {

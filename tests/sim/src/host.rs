@@ -19,8 +19,28 @@ use whimbrel_wire::{
     report::{Reason, ReasonKind},
 };
 
-/// What was released, by the hash of its index.
-pub type Releases = BTreeMap<Digest, Release>;
+/// What was released, by the hash of its index. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Releases(Arc<Mutex<BTreeMap<Digest, Arc<Release>>>>);
+
+impl Releases {
+    /// Takes one more.
+    pub fn add(&self, release: Release) {
+        self.lock().insert(release.digest(), Arc::new(release));
+    }
+
+    fn get(&self, digest: Digest) -> Option<Arc<Release>> {
+        self.lock().get(&digest).cloned()
+    }
+
+    fn quality(&self, version: &Version) -> Option<Quality> {
+        self.lock().values().find(|release| release.version() == version).map(|release| release.quality)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Release>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +55,7 @@ pub struct Serving {
 #[derive(Debug, Clone)]
 pub struct SimHost {
     disk: SimDisk,
-    releases: Arc<Releases>,
+    releases: Releases,
     state: Arc<Mutex<State>>,
 }
 
@@ -50,7 +70,7 @@ struct State {
 impl SimHost {
     /// A host that serves nothing yet and gets `requests` requests as soon as it serves something.
     #[must_use]
-    pub fn new(disk: SimDisk, releases: Arc<Releases>, requests: u64) -> Self {
+    pub fn new(disk: SimDisk, releases: Releases, requests: u64) -> Self {
         let state = State { requests, ..State::default() };
         Self { disk, releases, state: Arc::new(Mutex::new(state)) }
     }
@@ -77,7 +97,7 @@ impl SimHost {
     }
 
     /// The release that a bundle is, when every byte of it is there.
-    fn check(&self, bundle: &InstalledBundle, why: &str) -> Result<&Release, Reason> {
+    fn check(&self, bundle: &InstalledBundle, why: &str) -> Result<Arc<Release>, Reason> {
         let checked = self.compare(bundle);
         if let Err(what) = &checked
             && !self.disk.is_off()
@@ -89,8 +109,8 @@ impl SimHost {
         checked.map_err(|what| Reason::new(ReasonKind::Load, what))
     }
 
-    fn compare(&self, bundle: &InstalledBundle) -> Result<&Release, String> {
-        let release = self.releases.get(&bundle.digest).ok_or("it was never released")?;
+    fn compare(&self, bundle: &InstalledBundle) -> Result<Arc<Release>, String> {
+        let release = self.releases.get(bundle.digest).ok_or("it was never released")?;
         if release.packed.index().manifest != bundle.manifest {
             return Err("its manifest is another".into());
         }
@@ -134,10 +154,7 @@ impl Host for SimHost {
     fn traffic(&self, _: &ModelName) -> Traffic {
         let state = self.lock();
         let Some(serving) = &state.serving else { return Traffic::default() };
-        let fails = self
-            .releases
-            .values()
-            .any(|r| *r.version() == serving.version && r.quality == Quality::FailsLive);
+        let fails = self.releases.quality(&serving.version) == Some(Quality::FailsLive);
         Traffic { requests: state.requests, errors: if fails { state.requests } else { 0 } }
     }
 }

@@ -15,6 +15,7 @@
 //! | [`scenario`] | the updates whose every moment is tried |
 //! | [`cuts`] | the power cut at every moment of one |
 //! | [`refusals`] | the disk refusing at every moment of one |
+//! | [`walk`] | long random lives of a device |
 
 #![allow(
     clippy::expect_used,
@@ -34,3 +35,4 @@ pub mod release;
 pub mod repository;
 pub mod scenario;
 pub mod server;
+pub mod walk;

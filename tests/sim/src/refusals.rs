@@ -37,6 +37,7 @@ pub fn try_every_refusal(scenario: &Scenario, how: Refusal, count: u64) -> Refus
             let mut play = Play::new(scenario);
             play.device.disk.refuse(operation, count, how);
             let mut broken = disturbed(scenario, &mut play.device).await;
+            broken.extend(restarted(scenario, &mut play.fork()).await);
             for image in [None, Some(Image::Nothing), Some(Image::Mixture(operation))] {
                 let mut next = play.fork();
                 next.device.disk = match image {
@@ -75,6 +76,22 @@ async fn disturbed(scenario: &Scenario, device: &mut Device) -> Vec<String> {
     broken.extend(process.host.violations());
     process.kill().await;
     broken
+}
+
+/// Starts again on the disk as it is: whatever it refuses, a confirmed version serves.
+async fn restarted(scenario: &Scenario, play: &mut Play<'_>) -> Vec<String> {
+    play.device.disk = play.device.disk.handed_over();
+    match play.device.start().await {
+        Ok(process) => {
+            let broken = invariant_serves(scenario, &process);
+            let stopped = process.stop().await.err().map(|stopped| format!("{stopped:?}"));
+            broken.into_iter().chain(stopped).map(|what| format!("restarted meanwhile: {what}")).collect()
+        }
+        Err(stopped) if scenario.device.said.active.is_some() => {
+            vec![format!("no start meanwhile: {stopped:?}")]
+        }
+        Err(_) => vec![],
+    }
 }
 
 /// Starts again on a disk that works, and asks again.

@@ -23,9 +23,11 @@ pub const FAR_AHEAD: u64 = 1_000_000;
 #[derive(Debug, Clone, Copy)]
 struct Keys {
     /// Both must sign.
-    root: [u8; 2],
-    targets: u8,
-    online: u8,
+    root: [u64; 2],
+    targets: u64,
+    online: u64,
+    /// The highest seed so far.
+    last: u64,
 }
 
 /// A repository. It publishes to one server.
@@ -41,11 +43,13 @@ pub struct Repository {
     pub now: OffsetDateTime,
 }
 
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32])
+fn key(seed: u64) -> SigningKey {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    SigningKey::from_seed(&bytes)
 }
 
-fn role(seeds: &[u8]) -> RoleSpec {
+fn role(seeds: &[u64]) -> RoleSpec {
     let keys: Vec<_> = seeds.iter().map(|seed| key(*seed).public()).collect();
     RoleSpec { threshold: keys.len() as u64, keys }
 }
@@ -63,7 +67,7 @@ impl Keys {
 }
 
 /// Signs, which cannot fail on metadata that was just made.
-fn signed(metadata: &[u8], seed: u8) -> Vec<u8> {
+fn signed(metadata: &[u8], seed: u64) -> Vec<u8> {
     sign(metadata, &key(seed)).expect("metadata can be signed")
 }
 
@@ -74,7 +78,7 @@ impl Repository {
     /// When the signing half refuses its own metadata, as everywhere here.
     #[must_use]
     pub fn new(server: &SimServer) -> Self {
-        let keys = Keys { root: [1, 2], targets: 3, online: 4 };
+        let keys = Keys { root: [1, 2], targets: 3, online: 4, last: 4 };
         let root = new_root(&keys.spec(), START + ROOT_VALID).expect("a root can be made");
         let root = keys.root.iter().fold(root, |root, seed| signed(&root, *seed));
         let targets = new_targets(START + TARGETS_VALID).expect("targets can be made");
@@ -148,7 +152,8 @@ impl Repository {
 
     /// Changes the online key, which makes devices forget what they counted under the old one.
     pub fn rotate_online(&mut self, server: &SimServer) {
-        self.rotate(Keys { online: self.keys.online + 10, ..self.keys }, server);
+        let new = self.keys.last + 1;
+        self.rotate(Keys { online: new, last: new, ..self.keys }, server);
         self.publish(server);
     }
 
@@ -157,8 +162,9 @@ impl Repository {
     /// # Panics
     /// See [`Repository::new`].
     pub fn rotate_targets(&mut self, server: &SimServer) {
-        let root = [self.keys.root[1], self.keys.root[1] + 100];
-        self.rotate(Keys { targets: self.keys.targets + 10, root, ..self.keys }, server);
+        let new = self.keys.last + 1;
+        let root = [self.keys.root[1], new + 1];
+        self.rotate(Keys { targets: new, root, last: new + 1, ..self.keys }, server);
         self.edit(&TargetsEdit::default(), server);
     }
 
@@ -200,7 +206,7 @@ pub fn version(metadata: &[u8]) -> u64 {
 }
 
 /// Edits the signed part by hand and signs it anew.
-fn forge(metadata: &[u8], edit: impl FnOnce(&mut Value), seed: u8) -> Vec<u8> {
+fn forge(metadata: &[u8], edit: impl FnOnce(&mut Value), seed: u64) -> Vec<u8> {
     let mut value: Value = serde_json::from_slice(metadata).expect("metadata is JSON");
     edit(&mut value["signed"]);
     value["signatures"] = json!([]);

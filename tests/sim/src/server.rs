@@ -19,7 +19,9 @@ use whimbrel_wire::Digest;
 
 /// How long an answer takes, so that time goes on while the device asks again and again.
 const LATENCY: Duration = Duration::from_millis(10);
-/// How long a device waits for an answer that does not come.
+/// How long a device tries to connect where there is no network.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long it waits for an answer that does not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Metadata files by their name.
@@ -164,7 +166,10 @@ impl SimServer {
             Err(TransportError::Unavailable { what: what.clone(), why: why.into(), retry_after: None })
         };
         match fault {
-            Some(Fault::Offline) => return unavailable("no network"),
+            Some(Fault::Offline) => {
+                sleep(CONNECT).await;
+                return unavailable("no network");
+            }
             Some(Fault::Lost) => {
                 sleep(PATIENCE).await;
                 return unavailable("no answer");

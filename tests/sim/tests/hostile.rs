@@ -116,8 +116,7 @@ fn older_metadata_is_not_taken_back() {
         let mut bench = bench.restart().await;
         bench.is_refused("1.2.0", 2, &[Replayed]).await;
         bench.device.server.behave();
-        // The host knows what is released when it starts.
-        bench.restart().await.is_confirmed("1.2.0", 3).await;
+        bench.is_confirmed("1.2.0", 3).await;
     });
 }
 
@@ -232,6 +231,25 @@ fn a_read_only_disk_serves_and_refuses_updates() {
         bench.is_refused("1.1.0", 2, &[Disk]).await;
         bench.device.disk.heal();
         bench.is_confirmed("1.1.0", 3).await;
+    });
+}
+
+#[test]
+fn a_disk_that_refuses_during_probation_serves_after_a_restart() {
+    on_a_device(async |mut bench| {
+        bench.device.requests = 0;
+        let mut bench = bench.restart().await;
+        bench.device.wish("1.1.0", 1);
+        bench.device.tell(&bench.process);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let candidate = "1.1.0".parse().expect("a version");
+        assert!(invariants::serves(&bench.process, &candidate), "it is in probation");
+        bench.device.disk.set_read_only();
+        let mut bench = bench.restart().await;
+        assert!(invariants::serves(&bench.process, &candidate), "the journal says so, and cannot say more");
+        bench.device.disk.heal();
+        bench.process.host.set_requests(10);
+        bench.is_confirmed("1.1.0", 1).await;
     });
 }
 
