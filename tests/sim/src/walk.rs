@@ -63,6 +63,10 @@ struct Model {
     may_serve: BTreeSet<Version>,
     /// The version confirmed last, as far as that is certain to be on disk.
     active: Option<Version>,
+    /// The floor that the device had acted upon when it was listened to last.
+    floor: Option<Version>,
+    /// A version that was confirmed below it.
+    below_floor: Option<Version>,
     /// The disk refused something, so that what was said may not be written down.
     unsure: bool,
 }
@@ -95,8 +99,8 @@ impl Walk {
     async fn event(&mut self, process: Process) -> Result<Process, Stopped> {
         match self.random.below(100) {
             0..18 => self.wish(&process),
-            18..24 => self.release_any(),
-            24..60 => self.wait().await,
+            18..20 => self.release_any(),
+            20..60 => self.wait().await,
             60..66 => return self.crash(process).await,
             66..71 => return self.cut_power(process).await,
             71..77 => self.arm_cut(),
@@ -116,10 +120,13 @@ impl Walk {
         self.life.events.push(event.into());
     }
 
-    /// The newest version half of the time, any otherwise.
+    /// Asks for a version that is new, or for any.
     fn wish(&mut self, process: &Process) {
+        if self.random.percent(60) {
+            self.release_any();
+        }
         let last = self.model.released.len() - 1;
-        let nth = if self.random.percent(50) { last } else { self.random.index(last + 1) };
+        let nth = if self.random.percent(60) { last } else { self.random.index(last + 1) };
         let Some(version) = self.model.released.keys().nth(nth).cloned() else { return };
         self.wish_for(&version, process);
     }
@@ -143,7 +150,7 @@ impl Walk {
             _ => Quality::Good,
         };
         let version = self.release(quality);
-        if self.random.percent(20) {
+        if self.random.percent(10) {
             self.note(format!("the floor is {version}"));
             self.device.repository.set_floor(&version, &self.device.server);
         }
@@ -309,7 +316,7 @@ impl Walk {
         let newest = self.release(Quality::Good);
         self.wish_for(&newest, &process);
         self.device.fulfil(&mut process).await?;
-        self.hear(&process);
+        self.life.confirmed += 1;
         if self.device.said.active.as_ref() != Some(&newest) {
             return Err(Stopped::Wrong(format!("{newest} was not confirmed: {:?}", process.report())));
         }
@@ -327,9 +334,11 @@ impl Walk {
         let before = self.device.said.active.clone();
         self.device.hear(reports);
         let now = self.device.said.active.clone();
+        let floor = std::mem::replace(&mut self.model.floor, self.device.server.acted().floor);
         if now == before {
             return;
         }
+        self.model.below_floor = now.clone().filter(|now| floor.is_some_and(|floor| *now < floor));
         self.life.confirmed += 1;
         if let Some(now) = &now {
             self.note(format!("{now} is confirmed"));
@@ -348,7 +357,7 @@ impl Walk {
         let mut broken = process.host.violations();
         broken.extend(invariants::invariant_trust_never_goes_back(&self.device));
         broken.extend(self.model.invariant_allowed_serves(process));
-        broken.extend(self.model.invariant_only_good_versions_are_confirmed(&self.device));
+        broken.extend(self.model.invariant_only_good_versions_are_confirmed());
         if broken.is_empty() { Ok(()) } else { Err(Stopped::Wrong(broken.join("; "))) }
     }
 
@@ -375,11 +384,13 @@ impl Model {
         (!holds).then(|| format!("serves: {serving:?}, allowed {:?}", self.may_serve))
     }
 
-    /// Nothing is confirmed that fails, nor anything below a floor that the device acted upon.
-    fn invariant_only_good_versions_are_confirmed(&self, device: &Device) -> Option<String> {
+    /// Nothing is confirmed that fails, nor anything below a floor that the device acted upon before.
+    fn invariant_only_good_versions_are_confirmed(&self) -> Option<String> {
+        if let Some(version) = &self.below_floor {
+            return Some(format!("confirmed: {version} is below the floor"));
+        }
         let active = self.active.as_ref()?;
         let quality = self.released.get(active);
-        (quality != Some(&Quality::Good))
-            .then(|| format!("confirmed: {active} is {quality:?}, floor {:?}", device.server.acted().floor))
+        (quality != Some(&Quality::Good)).then(|| format!("confirmed: {active} is {quality:?}"))
     }
 }

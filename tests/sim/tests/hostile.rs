@@ -1,6 +1,8 @@
 //! A hostile server, a bad network, a bad disk and a wrong clock: each ends with a reason that says so and a device that serves,
 //! and is over once its cause is.
 
+#![allow(clippy::expect_used, reason = "what tests share fails as a test does")]
+
 use std::time::Duration;
 use time::{Duration as Days, macros::datetime};
 use whimbrel_sim::{

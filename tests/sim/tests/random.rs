@@ -7,15 +7,13 @@ const LIVES: u64 = 60;
 const EVENTS: u64 = 80;
 
 fn number(name: &str) -> Option<u64> {
-    let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+    env::var(name).ok().map(|text| text.parse().expect(name))
 }
 
 fn lived(seed: u64) -> Life {
     let life = live(seed, EVENTS);
-    if let Some(violation) = &life.violation {
-        panic!("SIM_SEED={seed}: {violation}\n{}", life.events.join("\n"));
-    }
+    let broken = life.violation.as_deref().unwrap_or_default();
+    assert!(broken.is_empty(), "SIM_SEED={seed}: {broken}\n{}", life.events.join("\n"));
     life
 }
 
