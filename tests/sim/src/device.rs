@@ -47,6 +47,8 @@ pub struct Said {
     pub active: Option<Version>,
     /// The version that it refused or took back last.
     pub refused: Option<Version>,
+    /// The version that was on probation last.
+    pub candidate: Option<Version>,
 }
 
 /// A device, its server, and what is between them.
@@ -197,11 +199,12 @@ impl Device {
         Ok(Process { host, disk: self.disk.clone(), desired, reports, task: tokio::spawn(run) })
     }
 
-    /// Tells the process what is asked for, and waits until it says what became of that.
+    /// Tells the process what is asked for, and waits until it says what became of that, or that it is on probation where that is
+    /// enough.
     ///
     /// # Errors
     /// When the power was cut meanwhile, or nothing came of it.
-    pub async fn fulfil(&mut self, process: &mut Process) -> Result<Progress, Stopped> {
+    pub async fn fulfil(&mut self, process: &mut Process, on_probation: bool) -> Result<Progress, Stopped> {
         self.tell(process);
         let disk = process.disk.clone();
         let wish = self.wish.clone();
@@ -212,7 +215,7 @@ impl Device {
                     && wish
                         .as_ref()
                         .is_some_and(|w| w.version == update.version && w.attempt == update.attempt)
-                    && update.progress.is_final()
+                    && (update.progress.is_final() || on_probation && is_on_probation(&update.progress))
                 {
                     return update.progress;
                 }
@@ -252,11 +255,26 @@ impl Device {
         let Some(report) = of_the_model(reports) else { return };
         self.said.active = report.active.map(|active| active.version);
         if let Some(Update { version, progress, .. }) = report.update {
-            match progress {
-                Progress::Rejected { .. } | Progress::RolledBack { .. } => self.said.refused = Some(version),
-                _ => self.said.refused = None,
-            }
+            let refused = matches!(progress, Progress::Rejected { .. } | Progress::RolledBack { .. });
+            let on_probation = is_on_probation(&progress);
+            self.said.refused = refused.then(|| version.clone());
+            self.said.candidate = on_probation.then_some(version);
         }
+    }
+
+    /// Ends the process in order, and leaves its disk to the next one.
+    ///
+    /// # Errors
+    /// When the power was cut meanwhile, or it does not end.
+    pub async fn stop(&mut self, process: Process) -> Result<(), Stopped> {
+        let reports = process.reports.clone();
+        let (disk, stopped) = (process.disk.clone(), process.stop().await);
+        self.hear(&reports);
+        if disk.is_off() {
+            return Err(Stopped::PowerOff);
+        }
+        self.disk = disk.handed_over();
+        stopped
     }
 
     /// The trust folder as the next process would open it.
@@ -321,6 +339,10 @@ impl Process {
 
 fn of_the_model(reports: &Reports) -> Option<ModelReport> {
     reports.borrow().iter().find(|report| report.name == model()).cloned()
+}
+
+const fn is_on_probation(progress: &Progress) -> bool {
+    matches!(progress, Progress::Probation { .. })
 }
 
 fn trust_dir() -> std::path::PathBuf {

@@ -35,8 +35,7 @@ pub fn at_rest(device: &Device, process: &Process) -> Vec<String> {
 #[must_use]
 pub fn invariant_old_or_new_serves(device: &Device, process: &Process) -> Option<String> {
     let said = &device.said;
-    let candidate =
-        device.wish.as_ref().map(|wish| &wish.version).filter(|v| said.refused.as_ref() != Some(v));
+    let wished = device.wish.as_ref().map(|wish| &wish.version).filter(|v| said.refused.as_ref() != Some(v));
     let active = process.report().and_then(|report| report.active).map(|active| active.version);
     let serving = process.host.serving();
     let holds = match (&said.active, &serving) {
@@ -44,14 +43,14 @@ pub fn invariant_old_or_new_serves(device: &Device, process: &Process) -> Option
         (Some(_), None) => false,
         (confirmed, Some(Serving { version, fallback })) => {
             let is_old = confirmed.as_ref() == Some(version);
-            let is_new = candidate == Some(version)
-                && (fallback == confirmed || (fallback.is_none() && active.as_ref() == Some(version)));
-            is_old || is_new
+            let is_new = wished == Some(version) || said.candidate.as_ref() == Some(version);
+            let has_passed = fallback.is_none() && active.as_ref() == Some(version);
+            is_old || is_new && (fallback == confirmed || has_passed)
         }
     };
-    let report_holds = active == said.active || active.as_ref() == candidate;
+    let report_holds = active == said.active || active.as_ref() == wished;
     (!holds || !report_holds).then(|| {
-        format!("old or new: {serving:?} serves and {active:?} is said to be active, before: {said:?}, asked for {candidate:?}")
+        format!("old or new: {serving:?} serves and {active:?} is said to be active, before: {said:?}, asked for {wished:?}")
     })
 }
 

@@ -14,13 +14,16 @@ pub enum Ending {
     Active,
     /// It is refused, or taken back, for this reason.
     Refused(ReasonKind),
+    /// It serves on probation, and no request comes.
+    Probation,
 }
 
 impl From<Progress> for Ending {
     fn from(progress: Progress) -> Self {
         match progress {
             Progress::Rejected { reason } | Progress::RolledBack { reason } => Self::Refused(reason.kind),
-            _ => Self::Active,
+            Progress::Active {} => Self::Active,
+            _ => Self::Probation,
         }
     }
 }
@@ -32,6 +35,8 @@ pub struct Step {
     pub version: &'static str,
     /// What becomes of it.
     pub ending: Ending,
+    /// Whether the process is then stopped in order, and started again.
+    pub restart: bool,
 }
 
 /// A device as it is before, and what is asked of it.
@@ -56,9 +61,21 @@ pub struct Play<'a> {
     pub attempt: u32,
 }
 
+impl Step {
+    /// Lets the device do what it was asked last, under the traffic that this step has.
+    ///
+    /// # Errors
+    /// As [`Device::fulfil`].
+    pub async fn fulfil(&self, device: &mut Device, process: &mut Process) -> Result<Ending, Stopped> {
+        let on_probation = self.ending == Ending::Probation;
+        process.host.set_requests(if on_probation { 0 } else { device.requests });
+        Ok(device.fulfil(process, on_probation).await?.into())
+    }
+}
+
 impl Scenario {
     /// Every scenario.
-    pub const ALL: [fn() -> Self; 7] = [
+    pub const ALL: [fn() -> Self; 10] = [
         Self::first_install,
         Self::update,
         Self::rollback,
@@ -66,6 +83,9 @@ impl Scenario {
         Self::garbage_collection,
         Self::key_rotation,
         Self::floor_raise,
+        Self::first_version_taken_back,
+        Self::superseded_in_probation,
+        Self::orderly_stop,
     ];
 
     /// A device enrols and gets its first version.
@@ -137,6 +157,36 @@ impl Scenario {
         let steps = vec![to_active("1.1.0"), to_refused("1.0.5", ReasonKind::BelowFloor)];
         Self { name: "floor_raise", device, steps }
     }
+
+    /// The very first version fails live requests: then nothing serves.
+    #[must_use]
+    pub fn first_version_taken_back() -> Self {
+        let mut device = Device::default();
+        device.release(&[("1.0.0", FailsLive)]);
+        Self {
+            name: "first_version_taken_back",
+            device,
+            steps: vec![to_refused("1.0.0", ReasonKind::ErrorRate)],
+        }
+    }
+
+    /// Another version is asked for while one is on probation.
+    #[must_use]
+    pub fn superseded_in_probation() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", Good), ("1.2.0", Good)]);
+        let steps = vec![to_probation("1.1.0"), to_active("1.2.0")];
+        Self { name: "superseded_in_probation", device, steps }
+    }
+
+    /// The process is stopped in order while a version is on probation, which goes on afterwards.
+    #[must_use]
+    pub fn orderly_stop() -> Self {
+        let mut device = with_active(&["1.0.0"]);
+        device.release(&[("1.1.0", Good)]);
+        let steps = vec![Step { restart: true, ..to_probation("1.1.0") }, to_active("1.1.0")];
+        Self { name: "orderly_stop", device, steps }
+    }
 }
 
 impl<'a> Play<'a> {
@@ -157,26 +207,34 @@ impl<'a> Play<'a> {
     /// # Errors
     /// When the power was cut meanwhile, or something does not hold.
     pub async fn go_on(&mut self) -> Result<(), Stopped> {
-        let mut process = self.device.start().await?;
-        hold(invariants::after_start(&self.device, &process))?;
+        let mut process = Some(self.start().await?);
         let result = self.take_steps(&mut process).await;
+        let Some(process) = process else { return result };
         let result = result.and_then(|()| hold(invariants::at_rest(&self.device, &process)));
         process.kill().await;
         result
     }
 
-    async fn take_steps(&mut self, process: &mut Process) -> Result<(), Stopped> {
-        while let Some((step, rest)) = self.steps.split_first() {
+    async fn start(&mut self) -> Result<Process, Stopped> {
+        let process = self.device.start().await?;
+        hold(invariants::after_start(&self.device, &process))?;
+        Ok(process)
+    }
+
+    /// Takes one step after another. There is no process when one was stopped and the next did not start.
+    async fn take_steps(&mut self, running: &mut Option<Process>) -> Result<(), Stopped> {
+        while let (Some((step, rest)), Some(process)) = (self.steps.split_first(), running.as_mut()) {
             self.device.wish(step.version, self.attempt);
-            let progress = self.device.fulfil(process).await?;
-            let ending = match progress {
-                Progress::Rejected { reason } | Progress::RolledBack { reason } => {
-                    Ending::Refused(reason.kind)
-                }
-                _ => Ending::Active,
-            };
+            let ending = step.fulfil(&mut self.device, process).await?;
             if ending != step.ending {
                 return Err(Stopped::Wrong(format!("{step:?} ended as {ending:?}")));
+            }
+            if step.restart
+                && let Some(process) = running.take()
+            {
+                self.device.stop(process).await?;
+                self.steps = rest;
+                *running = Some(self.start().await?);
             }
             self.steps = rest;
         }
@@ -189,11 +247,15 @@ fn hold(broken: Vec<String>) -> Result<(), Stopped> {
 }
 
 fn to_active(version: &'static str) -> Step {
-    Step { version, ending: Ending::Active }
+    Step { version, ending: Ending::Active, restart: false }
 }
 
 fn to_refused(version: &'static str, kind: ReasonKind) -> Step {
-    Step { version, ending: Ending::Refused(kind) }
+    Step { version, ending: Ending::Refused(kind), restart: false }
+}
+
+fn to_probation(version: &'static str) -> Step {
+    Step { version, ending: Ending::Probation, restart: false }
 }
 
 /// A device that confirmed these versions, one after another.

@@ -86,7 +86,7 @@ impl Walk {
     }
 
     async fn live(&mut self, events: u64) -> Result<(), Stopped> {
-        let mut process = self.device.start().await?;
+        let mut process = self.start().await?;
         for _ in 0..events {
             process = self.event(process).await?;
             process = self.restart_if_off(process).await?;
@@ -186,16 +186,13 @@ impl Walk {
 
     async fn stop(&mut self, process: Process) -> Result<Process, Stopped> {
         self.note("stopped");
-        let disk = self.device.disk.clone();
-        let reports = process.listener();
-        let stopped = process.stop().await;
-        self.hear_reports(&reports);
-        // A cut that was armed may come first.
-        if !disk.is_off() {
-            stopped?;
-            self.device.disk = disk.handed_over();
-        } else {
-            self.survive();
+        let stopped = self.device.stop(process).await;
+        self.take_in();
+        match stopped {
+            Ok(()) => {}
+            // A cut that was armed came first.
+            Err(Stopped::PowerOff) => self.survive(),
+            Err(wrong) => return Err(wrong),
         }
         self.start().await
     }
@@ -229,9 +226,14 @@ impl Walk {
         self.device.disk = self.device.disk.survivor(image);
     }
 
-    /// Starts the process and tells it what was asked for last.
+    /// Starts the process, once more after each cut that comes meanwhile, and tells it what was asked for last.
     async fn start(&mut self) -> Result<Process, Stopped> {
-        let process = self.device.start().await?;
+        let process = loop {
+            match self.device.start().await {
+                Err(Stopped::PowerOff) => self.survive(),
+                other => break other?,
+            }
+        };
         self.check_start(&process)?;
         self.device.tell(&process);
         Ok(process)
@@ -315,7 +317,7 @@ impl Walk {
         let mut process = self.crash(process).await?;
         let newest = self.release(Quality::Good);
         self.wish_for(&newest, &process);
-        self.device.fulfil(&mut process).await?;
+        self.device.fulfil(&mut process, false).await?;
         self.life.confirmed += 1;
         if self.device.said.active.as_ref() != Some(&newest) {
             return Err(Stopped::Wrong(format!("{newest} was not confirmed: {:?}", process.report())));
@@ -325,15 +327,14 @@ impl Walk {
         if broken.is_empty() { Ok(()) } else { Err(Stopped::Wrong(broken.join("; "))) }
     }
 
-    /// Takes in what the process said.
     fn hear(&mut self, process: &Process) {
-        self.hear_reports(&process.listener());
+        self.device.listen(process);
+        self.take_in();
     }
 
-    fn hear_reports(&mut self, reports: &crate::device::Reports) {
-        let before = self.device.said.active.clone();
-        self.device.hear(reports);
-        let now = self.device.said.active.clone();
+    /// Compares what the device said with what it may say.
+    fn take_in(&mut self) {
+        let (before, now) = (self.model.active.clone(), self.device.said.active.clone());
         let floor = std::mem::replace(&mut self.model.floor, self.device.server.acted().floor);
         if now == before {
             return;

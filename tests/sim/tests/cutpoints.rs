@@ -50,3 +50,18 @@ fn a_key_rotation_survives_a_cut_at_every_point() {
 fn a_raised_floor_survives_a_cut_at_every_point() {
     tried(&Scenario::floor_raise());
 }
+
+#[test]
+fn a_first_version_taken_back_survives_a_cut_at_every_point() {
+    tried(&Scenario::first_version_taken_back());
+}
+
+#[test]
+fn a_change_of_mind_in_probation_survives_a_cut_at_every_point() {
+    tried(&Scenario::superseded_in_probation());
+}
+
+#[test]
+fn an_orderly_stop_survives_a_cut_at_every_point() {
+    tried(&Scenario::orderly_stop());
+}

@@ -34,7 +34,7 @@ impl Bench {
     /// Asks for a version; `None` when it is confirmed, else why not.
     async fn ask(&mut self, version: &str, attempt: u32) -> Option<ReasonKind> {
         self.device.wish(version, attempt);
-        let progress = self.device.fulfil(&mut self.process).await.expect("comes to an end");
+        let progress = self.device.fulfil(&mut self.process, false).await.expect("comes to an end");
         assert_eq!(self.process.host.violations(), Vec::<String>::new());
         match progress {
             Progress::Rejected { reason } | Progress::RolledBack { reason } => Some(reason.kind),

@@ -7,7 +7,7 @@ const LIVES: u64 = 60;
 const EVENTS: u64 = 80;
 
 fn number(name: &str) -> Option<u64> {
-    env::var(name).ok().map(|text| text.parse().expect(name))
+    env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
 fn lived(seed: u64) -> Life {

@@ -142,10 +142,10 @@ impl SimDisk {
     }
 
     /// The disk as another process finds it after this one ended and the power did not: all that was written is there, but
-    /// no more of it is durable than was. Faults stay, and this process can do no more.
+    /// no more of it is durable than was. Faults stay, also a cut that is still to come; this process can do no more.
     #[must_use]
     pub fn handed_over(&self) -> Self {
-        let state = State { off: false, cut_before: None, ..self.lock().clone() };
+        let state = State { off: false, ..self.lock().clone() };
         self.cut();
         Self(Arc::new(Shared { state: Mutex::new(state), off: watch::channel(false).0 }))
     }
