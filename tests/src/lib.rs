@@ -13,12 +13,14 @@ mod agent;
 mod fleet;
 mod http;
 mod images;
+mod kills;
 mod process;
 
 pub use agent::Agent;
 pub use fleet::{Fleet, Operator};
 pub use http::{Answer, get, post};
 pub use images::{digit, images, pixels};
+pub use kills::{Kills, kill_again_and_again};
 pub use process::{Finished, Process, binary, run};
 
 use std::{

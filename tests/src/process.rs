@@ -10,6 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
+    time::{Duration, Instant},
 };
 
 /// The path of one of the programs.
@@ -122,6 +123,24 @@ impl Process {
                 }
             }
         }
+    }
+
+    /// The address of its HTTP listener, when it is ready within this time.
+    #[must_use]
+    pub fn ready_within(&self, time: Duration) -> Option<String> {
+        let end = Instant::now() + time;
+        let mut http = None;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if line == "ready" {
+                return http;
+            }
+            http = line
+                .strip_prefix("listening: ")
+                .filter(|a| a.starts_with("http://"))
+                .map(ToOwned::to_owned)
+                .or(http);
+        }
+        None
     }
 
     /// What it wrote to standard error so far.

@@ -141,6 +141,49 @@ impl Message for Record {
     const ITEMS_MAX: usize = 200;
 }
 
+impl Record {
+    /// The bytes of a journal file.
+    ///
+    /// # Errors
+    /// When the record is beyond its own limits.
+    pub fn to_file(&self) -> Result<Vec<u8>, EncodeError> {
+        let body = encode(self)?;
+        // The message is limited to far less than 4 GiB.
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&[LAYOUT, 0, 0, 0]);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        let crc = crc(&bytes, &body);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of a journal file.
+    ///
+    /// # Errors
+    /// A sentence saying what is wrong with them.
+    pub fn from_file(bytes: &[u8]) -> Result<Self, String> {
+        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or("shorter than its header")?;
+        if &header[..4] != MAGIC {
+            return Err("it does not begin like a journal".into());
+        }
+        if header[4] != LAYOUT {
+            return Err(format!("layout {}, this build reads layout {LAYOUT}", header[4]));
+        }
+        let number =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        if number(8) as usize != body.len() {
+            return Err(format!("{} bytes follow the header, expected {}", body.len(), number(8)));
+        }
+        if number(12) != crc(&header[..12], body) {
+            return Err("its checksum is wrong".into());
+        }
+        decode(body).map_err(|e: DecodeError| e.to_string())
+    }
+}
+
 /// Why a journal could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -194,7 +237,7 @@ impl Journal {
         let path = self.path(model);
         let bytes_max = (Record::SIZE_BYTES_MAX + HEADER_BYTES) as u64;
         let Some(bytes) = self.disk.read(&path, bytes_max)? else { return Ok(None) };
-        unpack(&bytes).map(Some).map_err(|reason| JournalError::Damaged { path, reason })
+        Record::from_file(&bytes).map(Some).map_err(|reason| JournalError::Damaged { path, reason })
     }
 
     /// Replaces a model's record, durably.
@@ -202,45 +245,13 @@ impl Journal {
     /// # Errors
     /// When it cannot be written; the old one is then still there.
     pub fn write(&self, model: &ModelName, record: &Record) -> Result<(), JournalError> {
-        let bytes = pack(record)?;
+        let bytes = record.to_file()?;
         Ok(write_atomically(&*self.disk, &self.path(model), &bytes)?)
     }
 
     fn path(&self, model: &ModelName) -> PathBuf {
         self.dir.join(format!("{model}{SUFFIX}"))
     }
-}
-
-fn pack(record: &Record) -> Result<Vec<u8>, EncodeError> {
-    let body = encode(record)?;
-    // The message is limited to far less than 4 GiB.
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-    bytes.extend_from_slice(MAGIC);
-    bytes.extend_from_slice(&[LAYOUT, 0, 0, 0]);
-    bytes.extend_from_slice(&length.to_le_bytes());
-    let crc = crc(&bytes, &body);
-    bytes.extend_from_slice(&crc.to_le_bytes());
-    bytes.extend_from_slice(&body);
-    Ok(bytes)
-}
-
-fn unpack(bytes: &[u8]) -> Result<Record, String> {
-    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or("shorter than its header")?;
-    if &header[..4] != MAGIC {
-        return Err("it does not begin like a journal".into());
-    }
-    if header[4] != LAYOUT {
-        return Err(format!("layout {}, this build reads layout {LAYOUT}", header[4]));
-    }
-    let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if number(8) as usize != body.len() {
-        return Err(format!("{} bytes follow the header, expected {}", body.len(), number(8)));
-    }
-    if number(12) != crc(&header[..12], body) {
-        return Err("its checksum is wrong".into());
-    }
-    decode(body).map_err(|e: DecodeError| e.to_string())
 }
 
 fn crc(header: &[u8], body: &[u8]) -> u32 {
@@ -283,14 +294,14 @@ mod tests {
 
     #[test]
     fn every_truncation_and_every_flipped_bit_is_seen() {
-        let bytes = pack(&record()).expect("packs");
+        let bytes = record().to_file().expect("packs");
         for end in 0..bytes.len() {
-            assert!(unpack(&bytes[..end]).is_err(), "{end} bytes were accepted");
+            assert!(Record::from_file(&bytes[..end]).is_err(), "{end} bytes were accepted");
         }
         for at in 0..bytes.len() * 8 {
             let mut bad = bytes.clone();
             bad[at / 8] ^= 1 << (at % 8);
-            assert!(unpack(&bad).is_err(), "bit {at} went unseen");
+            assert!(Record::from_file(&bad).is_err(), "bit {at} went unseen");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask demo | test | bench | tidy | dist`.
+//! Project tasks: `cargo xtask demo | test | bench | fuzz | tidy | dist`.
 //!
 //! Kept light, since it is built before everything else: it starts other programs and reads their output.
 
@@ -6,6 +6,7 @@ mod bench;
 mod command;
 mod demo;
 mod dist;
+mod fuzz;
 mod python;
 mod target;
 mod test;
@@ -18,7 +19,11 @@ Usage: cargo xtask TASK
 
   demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
   test [FILTER]              every test, on real components that it installs and starts itself
-  bench cpu [--json]         inference time of the shipped model beside ONNX Runtime, in interleaved rounds
+  bench [NAME] [--json]      published figures, each beside its peer in the same run:
+                             cpu     inference time of the shipped model beside ONNX Runtime
+                             update  transfer, memory, resume, delta, power cuts, kills
+  fuzz [TARGET] [--seconds N] [--keep]
+                             tests/fuzz under libFuzzer; --keep adds what reaches further to the corpora
   tidy                       layout, arrows between crates, style rules, board descriptions, links in docs
   dist [--target NAME]       a release archive for one of targets/ (default: this machine's)
 ";
@@ -33,6 +38,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "tidy" => tidy::run(),
         "dist" => dist::run(rest),
         "help" | "--help" | "-h" => {

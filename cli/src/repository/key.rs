@@ -94,8 +94,12 @@ pub(crate) fn repo_failure(attempted: &str, e: &RepoError) -> Failure {
 
 /// The failure that distrusted metadata stands for.
 pub(crate) fn tuf_failure(attempted: &str, e: &tuf::TufError) -> Failure {
+    Failure::new(attempted, e, tuf_exit(e))
+}
+
+fn tuf_exit(e: &tuf::TufError) -> Exit {
     use tuf::TufError as E;
-    let exit = match e {
+    match e {
         E::Signature { .. }
         | E::Expired { .. }
         | E::Replayed { .. }
@@ -104,6 +108,6 @@ pub(crate) fn tuf_failure(attempted: &str, e: &tuf::TufError) -> Failure {
         | E::Absent { .. } => Exit::Refused,
         E::TooLarge { .. } | E::Malformed { .. } | E::Key(_) => Exit::Usage,
         E::Fetch(_) | E::Disk(_) | E::Damaged { .. } => Exit::Failed,
-    };
-    Failure::new(attempted, e, exit)
+        E::Delegated { source, .. } => tuf_exit(source),
+    }
 }

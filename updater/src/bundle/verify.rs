@@ -3,7 +3,7 @@
 use super::{Packed, chunk};
 use crate::{
     hash::Sha256,
-    tuf::{Trusted, TufError, Wanted},
+    tuf::{Found, Search, Target, Trusted, TufError, Wanted},
 };
 use time::OffsetDateTime;
 use whimbrel_wire::index::FileEntry;
@@ -49,9 +49,9 @@ impl Packed {
     /// # Errors
     /// The first check that fails.
     pub fn verify(&self, root: &[u8], now: OffsetDateTime) -> Result<Verified, VerifyError> {
-        let trusted = self.trusted(root, now)?;
+        let mut trusted = self.trusted(root, now)?;
         let path = self.target_path();
-        let target = trusted.target(&path).ok_or(VerifyError::NotATarget(path))?;
+        let target = self.find(&mut trusted, &path, now)?.ok_or(VerifyError::NotATarget(path))?;
         target.check(self.index_bytes())?;
         let targets = trusted.targets().map(|t| t.body());
         let manifest = &self.index().manifest;
@@ -98,6 +98,23 @@ impl Packed {
         }
         trusted.finish(now)?;
         Ok(trusted)
+    }
+
+    /// The search for a target through the roles in the archive.
+    fn find(
+        &self,
+        trusted: &mut Trusted,
+        path: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<Target>, TufError> {
+        let mut search = Search::new(path);
+        loop {
+            match search.advance(trusted, now)? {
+                Found::Target(target) => return Ok(Some(*target)),
+                Found::Nothing => return Ok(None),
+                Found::Needs(visit, wanted) => trusted.update_delegated(&visit, self.file(wanted)?, now)?,
+            }
+        }
     }
 
     fn file(&self, wanted: Wanted) -> Result<&[u8], TufError> {

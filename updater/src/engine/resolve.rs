@@ -76,9 +76,10 @@ async fn trusted_target<H: Host, T: Transport>(
         Some(trust) => trust,
         empty => empty.insert(core.open_trust()?),
     };
-    trust.refresh(&core.transport, (core.config.now)()).await?;
+    let now = (core.config.now)();
+    trust.refresh(&core.transport, now).await?;
     check_floor(trust.floor(model), model, &offer.version)?;
-    let target = trust.target(&offer.target).cloned().ok_or_else(|| {
+    let target = trust.find(&offer.target, &core.transport, now).await?.ok_or_else(|| {
         let detail = format!("the signed metadata names no target {:?}", offer.target);
         refuse(ReasonKind::Inconsistent, detail)
     })?;

@@ -19,11 +19,13 @@ const SLOWEST_BYTES_PER_S: u64 = 1024;
 /// Longest wait that a server can ask for within one call.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
-/// Fetches from `{base}/tuf/…` and `{base}/chunks/…`.
+/// Fetches metadata, targets and chunks below three addresses.
 #[derive(Debug, Clone)]
 pub struct Https {
     client: Client,
-    base: String,
+    metadata: String,
+    targets: String,
+    chunks: String,
     backoff: Backoff,
 }
 
@@ -31,15 +33,26 @@ impl Https {
     /// `base` is the server's address, e.g. `https://fleet.example:8443`. The client brings its own TLS settings.
     #[must_use]
     pub fn new(client: Client, base: &str) -> Self {
-        let backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(10) };
-        Self { client, base: base.trim_end_matches('/').to_owned(), backoff }
+        let base = base.trim_end_matches('/');
+        Self {
+            chunks: format!("{base}/chunks"),
+            ..Self::plain(client, &format!("{base}/tuf"), &format!("{base}/tuf/targets"))
+        }
     }
 
-    /// Fetches `{base}/{path}`, again a few times while that may help.
-    async fn get(&self, path: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
+    /// A plain TUF repository: metadata below one address, targets below another, no chunks.
+    #[must_use]
+    pub fn plain(client: Client, metadata: &str, targets: &str) -> Self {
+        let backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(10) };
+        let base = |text: &str| text.trim_end_matches('/').to_owned();
+        Self { client, metadata: base(metadata), targets: base(targets), chunks: String::new(), backoff }
+    }
+
+    /// Fetches `what`, again a few times while that may help.
+    async fn get(&self, what: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
         let mut tries = 1;
         loop {
-            let failure = match self.get_once(path, size_bytes_max).await {
+            let failure = match self.get_once(what, size_bytes_max).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(e) if !e.is_temporary() || tries == TRIES_MAX => return Err(e),
                 Err(e) => e,
@@ -54,21 +67,20 @@ impl Https {
         }
     }
 
-    async fn get_once(&self, path: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        let what = format!("{}/{path}", self.base);
-        let late = |why: &str| unavailable(&what, why, None);
-        let sent = timeout(ANSWER, self.client.get(&what).send());
+    async fn get_once(&self, what: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
+        let late = |why: &str| unavailable(what, why, None);
+        let sent = timeout(ANSWER, self.client.get(what).send());
         let answer = sent.await.map_err(|_| late("no answer in time"))?;
-        let answer = answer.map_err(|e| unavailable(&what, &chain(&e), None))?;
-        let answer = accepted(&what, answer)?;
+        let answer = answer.map_err(|e| unavailable(what, &chain(&e), None))?;
+        let answer = accepted(what, answer)?;
         let limit = BODY + Duration::from_secs(size_bytes_max / SLOWEST_BYTES_PER_S);
-        timeout(limit, body(&what, answer, size_bytes_max)).await.map_err(|_| late("too slow"))?
+        timeout(limit, body(what, answer, size_bytes_max)).await.map_err(|_| late("too slow"))?
     }
 }
 
 impl Source for Https {
     async fn metadata(&self, file: &str, size_bytes_max: u64) -> Result<Option<Bytes>, TransportError> {
-        match self.get(&format!("tuf/{}", escaped(file)), size_bytes_max).await {
+        match self.get(&format!("{}/{file}", self.metadata), size_bytes_max).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(TransportError::NotFound { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -78,11 +90,11 @@ impl Source for Https {
 
 impl Transport for Https {
     async fn target(&self, file: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        self.get(&format!("tuf/targets/{}", escaped(file)), size_bytes_max).await
+        self.get(&format!("{}/{}", self.targets, escaped(file)), size_bytes_max).await
     }
 
     async fn chunk(&self, stored: Digest, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        self.get(&format!("chunks/{stored}"), size_bytes_max).await
+        self.get(&format!("{}/{stored}", self.chunks), size_bytes_max).await
     }
 }
 

@@ -21,12 +21,14 @@ pub enum TufError {
         threshold: u64,
     },
     /// Past its date.
-    #[error("check {role} metadata: it expired at {expires}")]
+    #[error("check {role} metadata: it expired at {expires}, and it is {clock} by this machine's clock")]
     Expired {
         /// The role.
         role: RoleName,
         /// When.
         expires: String,
+        /// The time it was checked at.
+        clock: String,
     },
     /// Older than what is trusted already.
     #[error("check {role} metadata: version {found} is offered, version {trusted} is trusted already")]
@@ -92,6 +94,14 @@ pub enum TufError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A delegated role's file was not trusted.
+    #[error("delegated role {role:?}: {source}")]
+    Delegated {
+        /// The role.
+        role: String,
+        /// Why.
+        source: Box<TufError>,
+    },
     /// A key that cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -104,10 +114,21 @@ impl TufError {
         Reason::new(self.kind(), self)
     }
 
-    /// Whether trying later may help.
+    /// Whether trying later may help: the network may come back, and a server that is behind may catch up. Time passes as
+    /// well: a clock that was wrong is put right.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Fetch(e) if e.is_temporary())
+        match self {
+            Self::Fetch(e) => e.is_temporary(),
+            Self::Expired { .. } | Self::Replayed { .. } | Self::Absent { .. } => true,
+            Self::Delegated { source, .. } => source.is_temporary(),
+            _ => false,
+        }
+    }
+
+    /// The error as one about a delegated role.
+    pub(super) fn of(self, role: &str) -> Self {
+        Self::Delegated { role: role.to_owned(), source: Box::new(self) }
     }
 
     fn kind(&self) -> ReasonKind {
@@ -121,6 +142,7 @@ impl TufError {
             Self::Malformed { .. } | Self::Key(_) => ReasonKind::Malformed,
             Self::Absent { .. } | Self::Fetch(_) => ReasonKind::Network,
             Self::Disk(_) | Self::Damaged { .. } => ReasonKind::Disk,
+            Self::Delegated { source, .. } => source.kind(),
         }
     }
 }

@@ -1,23 +1,22 @@
-//! Public keys. [`Scheme`] is the one place where a signature scheme is added.
+//! Public keys.
 
-use super::canonical::canonical;
+use super::{canonical::canonical, scheme::Scheme};
 use crate::hash::sha256;
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use serde_json::{Value, json};
 
 /// A public key as TUF metadata carries it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Key {
     value: Value,
     scheme: Scheme,
 }
 
-/// What a key can check.
-#[derive(Debug, Clone, PartialEq)]
-enum Scheme {
-    Ed25519(VerifyingKey),
-    /// Of a type this build does not know, or not usable: such a key signs nothing, but may stand in a root.
-    Unknown,
+impl PartialEq for Key {
+    /// The scheme follows from the value.
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
 }
 
 /// Why a value is no key.
@@ -45,11 +44,7 @@ impl Key {
         let (keytype, scheme) = (text("keytype")?, text("scheme")?);
         let keyval = value.get("keyval").filter(|v| v.is_object());
         let keyval = keyval.ok_or_else(|| KeyError("no object in \"keyval\"".into()))?;
-        let scheme = match (keytype, scheme) {
-            ("ed25519", "ed25519") => ed25519(keyval).map_or(Scheme::Unknown, Scheme::Ed25519),
-            _ => Scheme::Unknown,
-        };
-        Ok(Self { value: value.clone(), scheme })
+        Ok(Self { scheme: Scheme::read(keytype, scheme, keyval), value: value.clone() })
     }
 
     /// The TUF key object.
@@ -75,34 +70,20 @@ impl Key {
     /// Whether this build can check signatures of the key.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.scheme != Scheme::Unknown
+        self.scheme.is_usable()
     }
 
     /// Whether `signature` over `message` is good.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.scheme {
-            Scheme::Ed25519(key) => {
-                Signature::from_slice(signature).is_ok_and(|s| key.verify_strict(message, &s).is_ok())
-            }
-            Scheme::Unknown => false,
-        }
+        self.scheme.verify(message, signature)
     }
 
     /// Whether both are the same key, however they are written down: one key under two ids must not count twice.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        match (&self.scheme, &other.scheme) {
-            (Scheme::Ed25519(a), Scheme::Ed25519(b)) => a == b,
-            _ => self.value == other.value,
-        }
+        self.scheme.is_same_key(&other.scheme) || self.value == other.value
     }
-}
-
-fn ed25519(keyval: &Value) -> Option<VerifyingKey> {
-    let mut bytes = [0; 32];
-    hex::decode_to_slice(keyval.get("public")?.as_str()?, &mut bytes).ok()?;
-    VerifyingKey::from_bytes(&bytes).ok()
 }
 
 #[cfg(test)]
@@ -126,6 +107,8 @@ mod tests {
     fn unknown_and_broken_keys_verify_nothing() {
         for value in [
             json!({"keytype": "rsa", "scheme": "future", "keyval": {"public": "x"}}),
+            json!({"keytype": "rsa", "scheme": "rsassa-pss-sha256", "keyval": {"public": "x"}}),
+            json!({"keytype": "ecdsa", "scheme": "ecdsa-sha2-nistp256", "keyval": {"public": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}}),
             json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "00"}}),
             json!({"keytype": "ed25519", "scheme": "ed25519", "keyval": {}}),
         ] {

@@ -2,7 +2,7 @@
 
 use super::{Key, Role, RoleKeys, RoleName, TufError, canonical::canonical, parse::parse};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most signatures on one file.
 const SIGNATURES_MAX: usize = 1024;
@@ -136,9 +136,17 @@ fn signatures(value: &Value) -> Result<Vec<Signature>, String> {
         let sig = hex::decode(entry.get("sig")?.as_str()?).unwrap_or_default();
         Some(Signature { keyid, sig })
     };
-    list.iter()
-        .map(|entry| read(entry).ok_or_else(|| "a signature without keyid or sig".to_owned()))
-        .collect()
+    let mut signatures = Vec::with_capacity(list.len());
+    let mut keyids = BTreeSet::new();
+    for entry in list {
+        let signature = read(entry).ok_or_else(|| "a signature without keyid or sig".to_owned())?;
+        // Section 4.2: a key id that signs twice makes the file void, whatever else is on it.
+        if !keyids.insert(signature.keyid.clone()) {
+            return Err(format!("two signatures by the key {:?}", signature.keyid));
+        }
+        signatures.push(signature);
+    }
+    Ok(signatures)
 }
 
 impl RoleName {

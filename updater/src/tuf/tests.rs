@@ -1,6 +1,9 @@
 //! Each attack that the client workflow must withstand, as a test of its own.
 
+mod delegations;
 mod interop;
+mod keys;
+mod own;
 
 use super::*;
 use crate::{
@@ -467,13 +470,10 @@ async fn a_refresh_cut_off_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn damaged_or_missing_trust_is_an_error_and_never_a_first_start() {
-    for file in ["root.json", "timestamp.json", "snapshot.json", "targets.json", "floors.json"] {
+    for file in ["root.json", "timestamp.json", "snapshot.json", "targets.json", "floors"] {
         let mut repo = Repo::new();
         repo.set_floor("m", "1.0.0");
         for damage in [&b""[..], b"{}", b"{\"signed\":{},\"signatures\":[]}", b"[1]"] {
-            if file == "floors.json" && damage == b"{}" {
-                continue;
-            }
             let device = Device::refreshed(&repo).await;
             std::fs::write(device.dir.path().join("trust").join(file), damage).expect("writes");
             assert!(matches!(device.reopen(), Err(TufError::Damaged { .. })), "{file}: {damage:?}");

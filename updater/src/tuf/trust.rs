@@ -1,7 +1,8 @@
 //! Trusted metadata in a folder, kept up to date from a source.
 
 use super::{
-    Floors, Fresh, Role, RoleName, Root, Snapshot, Target, Targets, Timestamp, Trusted, TufError, Wanted,
+    FloorMarks, Found, Fresh, Role, RoleName, Root, Search, Snapshot, Target, Targets, Timestamp, Trusted,
+    TufError, Visit, Wanted, file_stem, plausible_time,
 };
 use crate::{
     disk::{Disk, Files, create_dirs, write_atomically},
@@ -10,6 +11,7 @@ use crate::{
 use bytes::Bytes;
 use semver::Version;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,9 +20,11 @@ use whimbrel_wire::ModelName;
 
 /// Most roots followed in one refresh. More are followed in the next one.
 pub const ROOT_ROTATIONS_MAX: u32 = 256;
-/// Largest accepted `floors.json`.
+/// Largest accepted file of floors.
 const FLOORS_BYTES_MAX: u64 = 4 << 20;
-const FLOORS_FILE: &str = "floors.json";
+/// The file of floors. Without an ending, so that no role's file has its name.
+pub const FLOORS_FILE: &str = "floors";
+const ENDING: &str = ".json";
 
 /// Where metadata files come from.
 pub trait Source: Send + Sync {
@@ -45,14 +49,14 @@ impl<S: Source> Source for Arc<S> {
     }
 }
 
-/// Trusted metadata in a folder: `root.json`, `timestamp.json`, `snapshot.json`, `targets.json` as they came, and `floors.json`.
-/// An accepted file is on disk before it is acted upon, so that no restart forgets it.
+/// Trusted metadata in a folder: `root.json`, `timestamp.json`, `snapshot.json`, `targets.json` and those of delegated roles
+/// as they came, and `floors`. An accepted file is on disk before it is acted upon, so that no restart forgets it.
 #[derive(Debug)]
 pub struct Trust {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     trusted: Trusted,
-    floors: Floors,
+    floors: FloorMarks,
 }
 
 impl Trust {
@@ -71,8 +75,11 @@ impl Trust {
     pub fn init_on(disk: Arc<dyn Disk>, dir: &Path, root: &[u8]) -> Result<Self, TufError> {
         let trusted = Trusted::new(root)?;
         create_dirs(&*disk, dir)?;
-        for role in [RoleName::Timestamp, RoleName::Snapshot, RoleName::Targets] {
-            disk.remove_file(&dir.join(role.file()))?;
+        for name in disk.list(dir)? {
+            // The root is replaced in one step.
+            if name != *RoleName::Root.file() && name.to_string_lossy().ends_with(ENDING) {
+                disk.remove_file(&dir.join(name))?;
+            }
         }
         write_atomically(&*disk, &dir.join(RoleName::Root.file()), root)?;
         let trust = Self { dir: dir.to_owned(), floors: read_floors(&*disk, dir)?, disk, trusted };
@@ -111,40 +118,65 @@ impl Trust {
         }
         let mut floors = read_floors(&*disk, dir)?;
         if let Some(targets) = trusted.targets() {
-            raise(&mut floors, &targets.body().floors);
+            floors.heed(&targets.body().floors, &targets.body().downgrades);
         }
         Ok(Self { dir: dir.to_owned(), floors, disk, trusted })
     }
 
-    /// Brings all four roles up to date (section 5). On failure everything accepted so far stays, and nothing else changes.
+    /// Brings the four top-level roles up to date (section 5). On failure everything accepted so far stays, and nothing else
+    /// changes. `clock` is the machine's; see [`plausible_time`].
     ///
     /// # Errors
     /// What could not be fetched, or why it is not trusted.
-    pub async fn refresh(&mut self, source: &impl Source, now: OffsetDateTime) -> Result<(), TufError> {
-        self.refresh_root(source, now).await?;
+    pub async fn refresh(&mut self, source: &impl Source, clock: OffsetDateTime) -> Result<(), TufError> {
+        self.refresh_root(source, self.plausible(clock)).await?;
         // Each file is checked on a copy, which replaces the trusted set only once the file is on disk.
         let bytes = fetch(source, self.trusted.timestamp_wanted()).await?;
         let mut next = self.trusted.clone();
-        if next.update_timestamp(&bytes, now)? == Fresh::New {
-            self.keep(RoleName::Timestamp, &bytes)?;
+        if next.update_timestamp(&bytes, self.plausible(clock))? == Fresh::New {
+            self.keep(RoleName::Timestamp.as_str(), &bytes)?;
             self.trusted = next;
         }
+        let now = self.plausible(clock);
         if let Some(wanted) = self.trusted.snapshot_wanted()? {
             let bytes = fetch(source, wanted).await?;
             let mut next = self.trusted.clone();
             next.update_snapshot(&bytes, now)?;
-            self.keep(RoleName::Snapshot, &bytes)?;
+            self.keep(RoleName::Snapshot.as_str(), &bytes)?;
             self.trusted = next;
+            self.drop_unnamed()?;
         }
         if let Some(wanted) = self.trusted.targets_wanted(now)? {
             let bytes = fetch(source, wanted).await?;
             let mut next = self.trusted.clone();
             next.update_targets(&bytes, now)?;
             self.keep_floors(&next)?;
-            self.keep(RoleName::Targets, &bytes)?;
+            self.keep(RoleName::Targets.as_str(), &bytes)?;
             self.trusted = next;
         }
         self.trusted.finish(now)
+    }
+
+    /// Looks a target up, through delegations where there are some. Only after a refresh that succeeded is it known to be the
+    /// newest. A delegated role's file comes from the folder where that is the current one, else from `source`.
+    ///
+    /// # Errors
+    /// When a role on the way cannot be fetched or trusted.
+    pub async fn find(
+        &mut self,
+        path: &str,
+        source: &impl Source,
+        clock: OffsetDateTime,
+    ) -> Result<Option<Target>, TufError> {
+        let now = self.plausible(clock);
+        let mut search = Search::new(path);
+        loop {
+            match search.advance(&self.trusted, now)? {
+                Found::Target(target) => return Ok(Some(*target)),
+                Found::Nothing => return Ok(None),
+                Found::Needs(visit, wanted) => self.load_delegated(&visit, wanted, source, now).await?,
+            }
+        }
     }
 
     /// The metadata itself.
@@ -153,16 +185,10 @@ impl Trust {
         &self.trusted
     }
 
-    /// A target by its path. Only after a refresh that succeeded is it known to be the newest.
-    #[must_use]
-    pub fn target(&self, path: &str) -> Option<&Target> {
-        self.trusted.target(path)
-    }
-
     /// The lowest version of a model that may be installed: the highest floor ever seen.
     #[must_use]
     pub fn floor(&self, model: &ModelName) -> Option<&Version> {
-        self.floors.get(model)
+        self.floors.floors.get(model)
     }
 
     async fn refresh_root(&mut self, source: &impl Source, now: OffsetDateTime) -> Result<(), TufError> {
@@ -180,14 +206,57 @@ impl Trust {
             if rotated.targets {
                 self.forget(RoleName::Targets)?;
             }
-            self.keep(RoleName::Root, &bytes)?;
+            self.keep(RoleName::Root.as_str(), &bytes)?;
             self.trusted = next;
         }
         self.trusted.finish_root(now)
     }
 
-    fn keep(&self, role: RoleName, bytes: &[u8]) -> Result<(), TufError> {
-        Ok(write_atomically(&*self.disk, &self.dir.join(role.file()), bytes)?)
+    /// The time to check dates against.
+    fn plausible(&self, clock: OffsetDateTime) -> OffsetDateTime {
+        plausible_time(clock, self.trusted.timestamp().and_then(|timestamp| timestamp.body().signed_at))
+    }
+
+    async fn load_delegated(
+        &mut self,
+        visit: &Visit,
+        wanted: Wanted,
+        source: &impl Source,
+        now: OffsetDateTime,
+    ) -> Result<(), TufError> {
+        let stem = file_stem(&visit.role);
+        // Unlike the top-level files this one is only a copy: whether it is current, the snapshot says.
+        let kept = self.disk.read(&self.dir.join(format!("{stem}{ENDING}")), Targets::SIZE_BYTES_MAX);
+        if let Ok(Some(bytes)) = kept
+            && self.trusted.update_delegated(visit, &bytes, now).is_ok()
+        {
+            return Ok(());
+        }
+        let bytes = fetch(source, wanted).await?;
+        let mut next = self.trusted.clone();
+        next.update_delegated(visit, &bytes, now)?;
+        self.keep(&stem, &bytes)?;
+        self.trusted = next;
+        Ok(())
+    }
+
+    /// Removes the files of delegated roles that the snapshot does not name any more.
+    fn drop_unnamed(&self) -> Result<(), TufError> {
+        let Some(snapshot) = self.trusted.snapshot() else { return Ok(()) };
+        let named = snapshot.body().files.keys().filter_map(|file| file.strip_suffix(ENDING)).map(file_stem);
+        let mut known: BTreeSet<String> = named.collect();
+        known.extend(RoleName::ALL.map(|role| role.to_string()));
+        for name in self.disk.list(&self.dir)? {
+            let stem = name.to_str().and_then(|name| name.strip_suffix(ENDING));
+            if stem.is_some_and(|stem| !known.contains(stem)) {
+                self.disk.remove_file(&self.dir.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, stem: &str, bytes: &[u8]) -> Result<(), TufError> {
+        Ok(write_atomically(&*self.disk, &self.dir.join(format!("{stem}{ENDING}")), bytes)?)
     }
 
     fn forget(&self, role: RoleName) -> Result<(), TufError> {
@@ -195,11 +264,11 @@ impl Trust {
         Ok(self.disk.sync_dir(&self.dir)?)
     }
 
-    /// Raises the floors to those of the targets role; on disk before the targets are, so that no restart lowers one.
+    /// Heeds what the targets role says about floors; on disk before the targets are, so that no restart forgets it.
     fn keep_floors(&mut self, next: &Trusted) -> Result<(), TufError> {
         let Some(targets) = next.targets() else { return Ok(()) };
         let mut floors = self.floors.clone();
-        raise(&mut floors, &targets.body().floors);
+        floors.heed(&targets.body().floors, &targets.body().downgrades);
         if floors != self.floors {
             let text = serde_json::to_vec(&floors)
                 .map_err(|e| TufError::Malformed { role: RoleName::Targets, reason: e.to_string() })?;
@@ -215,20 +284,8 @@ async fn fetch(source: &impl Source, wanted: Wanted) -> Result<Bytes, TufError> 
     source.metadata(&file, size_bytes_max).await?.ok_or(TufError::Absent { file })
 }
 
-fn read_floors(disk: &dyn Disk, dir: &Path) -> Result<Floors, TufError> {
+fn read_floors(disk: &dyn Disk, dir: &Path) -> Result<FloorMarks, TufError> {
     let path = dir.join(FLOORS_FILE);
-    let Some(bytes) = disk.read(&path, FLOORS_BYTES_MAX)? else { return Ok(Floors::new()) };
+    let Some(bytes) = disk.read(&path, FLOORS_BYTES_MAX)? else { return Ok(FloorMarks::default()) };
     serde_json::from_slice(&bytes).map_err(|e| TufError::Damaged { path, reason: e.to_string() })
-}
-
-fn raise(floors: &mut Floors, seen: &Floors) {
-    for (model, version) in seen {
-        match floors.get_mut(model) {
-            Some(floor) if *floor >= *version => {}
-            Some(floor) => *floor = version.clone(),
-            None => {
-                floors.insert(model.clone(), version.clone());
-            }
-        }
-    }
 }

@@ -1,7 +1,9 @@
-//! The client workflow of section 5 for the top-level roles, without I/O.
+//! The client workflow of section 5, without I/O.
 
-use super::{FileMeta, Role, RoleName, Root, Signed, Snapshot, Target, Targets, Timestamp, TufError};
-use std::sync::Arc;
+use super::{
+    FileMeta, Role, RoleName, Root, Signed, Snapshot, Targets, Timestamp, TufError, file_stem, search::Visit,
+};
+use std::{collections::BTreeMap, sync::Arc};
 use time::OffsetDateTime;
 
 /// Metadata that passed every check. Files go in one at a time, in the order root, timestamp, snapshot, targets; a
@@ -12,6 +14,8 @@ pub struct Trusted {
     timestamp: Option<Arc<Signed<Timestamp>>>,
     snapshot: Option<Arc<Signed<Snapshot>>>,
     targets: Option<Arc<Signed<Targets>>>,
+    /// Delegated roles by name. That one is here says nothing yet about who vouches for it now.
+    delegated: BTreeMap<String, Arc<Signed<Targets>>>,
 }
 
 /// Which trusted files a new root makes void.
@@ -35,7 +39,7 @@ pub enum Fresh {
 /// A file to fetch next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its name on the server.
+    /// Its name on the server: one segment of a URL, percent-encoded where it must be.
     pub file: String,
     /// Its longest accepted size.
     pub size_bytes_max: u64,
@@ -49,7 +53,8 @@ impl Trusted {
     pub fn new(root: &[u8]) -> Result<Self, TufError> {
         let root = Signed::<Root>::parse(root)?;
         root.vouches_for(&root)?;
-        Ok(Self { root: Arc::new(root), timestamp: None, snapshot: None, targets: None })
+        let delegated = BTreeMap::new();
+        Ok(Self { root: Arc::new(root), timestamp: None, snapshot: None, targets: None, delegated })
     }
 
     /// The root.
@@ -74,12 +79,6 @@ impl Trusted {
     #[must_use]
     pub fn targets(&self) -> Option<&Signed<Targets>> {
         self.targets.as_deref()
-    }
-
-    /// A target by its path.
-    #[must_use]
-    pub fn target(&self, path: &str) -> Option<&Target> {
-        self.targets.as_ref()?.body().targets.get(path)
     }
 
     /// The root after the trusted one (5.3.3).
@@ -209,6 +208,81 @@ impl Trusted {
         Ok(())
     }
 
+    /// Takes a delegated role's file: as the snapshot names it, signed as its delegator demands now, not expired.
+    ///
+    /// # Errors
+    /// When a check fails; what was trusted stays.
+    pub fn update_delegated(
+        &mut self,
+        visit: &Visit,
+        bytes: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<(), TufError> {
+        let check = || {
+            let meta = self.delegated_meta(visit, now)?;
+            meta.check("its metadata", bytes)?;
+            let next = Signed::<Targets>::parse(bytes)?;
+            self.delegator_vouches(visit, &next)?;
+            same_version(RoleName::Targets, next.body().version, meta.version, RoleName::Snapshot)?;
+            next.body().check_expiry(now)?;
+            Ok(next)
+        };
+        let next = check().map_err(|e: TufError| e.of(&visit.role))?;
+        self.delegated.insert(visit.role.clone(), Arc::new(next));
+        Ok(())
+    }
+
+    /// The targets role of a visit, if it is here, the one that the snapshot names, and signed as the delegator demands that led
+    /// to it: another may have vouched for it before.
+    ///
+    /// # Errors
+    /// When it is past its date, or the roles above it are not whole.
+    pub(super) fn current(
+        &self,
+        visit: &Visit,
+        now: OffsetDateTime,
+    ) -> Result<Option<&Signed<Targets>>, TufError> {
+        if visit.is_top() {
+            self.finish(now)?;
+            return Ok(self.targets.as_deref());
+        }
+        let Some(role) = self.delegated.get(&visit.role) else { return Ok(None) };
+        let meta = self.delegated_meta(visit, now).map_err(|e| e.of(&visit.role))?;
+        if !is_named(meta, role.body().version, role.bytes()) || self.delegator_vouches(visit, role).is_err()
+        {
+            return Ok(None);
+        }
+        role.body().check_expiry(now).map_err(|e| e.of(&visit.role))?;
+        Ok(Some(role))
+    }
+
+    /// The file of a delegated role, as the snapshot names it.
+    ///
+    /// # Errors
+    /// When the snapshot does not name it, or is not current itself.
+    pub(super) fn delegated_wanted(&self, visit: &Visit, now: OffsetDateTime) -> Result<Wanted, TufError> {
+        let meta = self.delegated_meta(visit, now).map_err(|e| e.of(&visit.role))?;
+        Ok(self.wanted_file::<Targets>(&file_stem(&visit.role), meta))
+    }
+
+    fn delegated_meta(&self, visit: &Visit, now: OffsetDateTime) -> Result<&FileMeta, TufError> {
+        self.named_by_snapshot(&format!("{}.json", visit.role), now)
+    }
+
+    /// Checks that enough of the keys signed that the delegator lists for the role.
+    fn delegator_vouches(&self, visit: &Visit, role: &Signed<Targets>) -> Result<(), TufError> {
+        let delegator = match visit.delegator.as_str() {
+            top if top == RoleName::Targets.as_str() => self.targets.as_ref(),
+            other => self.delegated.get(other),
+        };
+        let terms = delegator.and_then(|d| Some((visit.terms(d)?, d.body().delegations.as_ref()?)));
+        let Some((terms, delegations)) = terms else {
+            let reason = format!("{:?} does not delegate to it", visit.delegator);
+            return Err(TufError::Inconsistent { role: RoleName::Targets, reason });
+        };
+        role.verify(&terms.keys, &delegations.keys, format_args!("{:?}", visit.delegator))
+    }
+
     /// Checks that all four files are there, belong together and have not expired.
     ///
     /// # Errors
@@ -255,6 +329,11 @@ impl Trusted {
 
     /// What the current snapshot says about the targets.
     fn targets_meta(&self, now: OffsetDateTime) -> Result<&FileMeta, TufError> {
+        self.named_by_snapshot(&RoleName::Targets.file(), now)
+    }
+
+    /// What the current snapshot, the one that the timestamp names, says about a targets role's file.
+    fn named_by_snapshot(&self, file: &str, now: OffsetDateTime) -> Result<&FileMeta, TufError> {
         if let Some(timestamp) = &self.timestamp {
             timestamp.body().check_expiry(now)?;
         }
@@ -265,17 +344,22 @@ impl Trusted {
             return Err(TufError::Absent { file: RoleName::Snapshot.file() });
         };
         snapshot.body().check_expiry(now)?;
-        snapshot.body().files.get("targets.json").ok_or_else(|| TufError::Inconsistent {
+        snapshot.body().files.get(file).ok_or_else(|| TufError::Inconsistent {
             role: RoleName::Snapshot,
-            reason: "it says nothing about targets.json".into(),
+            reason: format!("it says nothing about {file}"),
         })
     }
 
     fn wanted<T: Role>(&self, meta: &FileMeta) -> Wanted {
+        self.wanted_file::<T>(T::NAME.as_str(), meta)
+    }
+
+    /// `stem` is the role's name as a segment of a URL.
+    fn wanted_file<T: Role>(&self, stem: &str, meta: &FileMeta) -> Wanted {
         let file = if self.root.body().consistent_snapshot {
-            format!("{}.{}", meta.version, T::NAME.file())
+            format!("{}.{stem}.json", meta.version)
         } else {
-            T::NAME.file()
+            format!("{stem}.json")
         };
         let size_bytes_max = meta.length_bytes.unwrap_or(T::SIZE_BYTES_MAX).min(T::SIZE_BYTES_MAX);
         Wanted { file, size_bytes_max }

@@ -12,8 +12,6 @@ use whimbrel_updater::{
 
 /// Largest file of a trust folder.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// Everything that a trust folder holds.
-const FILES: [&str; 5] = ["root.json", "timestamp.json", "snapshot.json", "targets.json", "floors.json"];
 
 /// Checks that a device with this trust folder would accept the bundle from a file: metadata not older than what it has
 /// seen, and a version not below the highest floor.
@@ -29,15 +27,16 @@ pub(super) async fn verify(
     let copy = tempfile::tempdir().map_err(|source| {
         TufError::Disk(DiskError { attempted: "create", path: std::env::temp_dir(), source })
     })?;
-    for file in FILES {
-        if let Some(bytes) = Files.read(&trust.join(file), FILE_BYTES_MAX).map_err(TufError::Disk)? {
+    for file in Files.list(trust).map_err(TufError::Disk)? {
+        if let Some(bytes) = Files.read(&trust.join(&file), FILE_BYTES_MAX).map_err(TufError::Disk)? {
             Files.write(&copy.path().join(file), &bytes).map_err(TufError::Disk)?;
         }
     }
     let mut seen = Trust::open(copy.path())?;
-    seen.refresh(&InBundle(&bundle.metadata), now).await?;
+    let source = InBundle(&bundle.metadata);
+    seen.refresh(&source, now).await?;
     let path = bundle.target_path();
-    let target = seen.target(&path).ok_or(VerifyError::NotATarget(path))?;
+    let target = seen.find(&path, &source, now).await?.ok_or(VerifyError::NotATarget(path))?;
     target.check(bundle.index_bytes())?;
     let manifest = &bundle.index().manifest;
     if let Some(floor) = seen.floor(&manifest.name).filter(|floor| manifest.version < **floor) {

@@ -119,6 +119,6 @@ async fn more_bytes_than_accepted_are_refused_announced_or_not() {
 async fn a_server_that_is_not_there_is_a_temporary_failure() {
     let server = scripted(&[]).await;
     tokio::task::yield_now().await;
-    let https = Https { base: "http://127.0.0.1:1".into(), ..server.https() };
+    let https = Https { targets: "http://127.0.0.1:1".into(), ..server.https() };
     assert!(https.target("t", 5).await.expect_err("refused connection").is_temporary());
 }

@@ -18,7 +18,10 @@ fn metadata_made_by_python_tuf_is_trusted() {
     trusted.update_snapshot(SNAPSHOT, DAY).expect("its snapshot");
     trusted.update_targets(TARGETS, DAY).expect("its targets");
     trusted.finish(DAY).expect("all of it");
-    let target = trusted.target("dir/file \"é\".bin").expect("its target");
+    let Found::Target(target) = Search::new("dir/file \"é\".bin").advance(&trusted, DAY).expect("trusted")
+    else {
+        panic!("its target is not found");
+    };
     target.check(b"content").expect("its hashes");
 }
 

@@ -3,46 +3,68 @@
 //! The machine may be shared, so absolute times mean little: ours and the peer's runs alternate, and the ratio is taken
 //! within each round.
 
+mod update;
+
 use crate::{
     command::{self, cargo, output, root, target_dir},
     python,
 };
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     path::Path,
     process::{Command, ExitCode},
 };
 
+/// The benchmarks; all of them where none is named.
+const NAMES: [&str; 2] = ["cpu", "update"];
 const ROUNDS: usize = 7;
 const RUNS: &str = "2000";
 
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     let as_json = args.iter().any(|a| a == "--json");
-    for arg in args.iter().filter(|a| *a != "--json") {
-        if arg != "cpu" {
-            eprintln!("error: reading the benchmark's name: {arg:?} is none\nhint: there is `cpu`");
-            return Ok(ExitCode::from(2));
-        }
+    let names: Vec<&str> = args.iter().map(String::as_str).filter(|a| *a != "--json").collect();
+    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(name)) {
+        eprintln!(
+            "error: reading the benchmark's name: {unknown:?} is none\nhint: there are {}",
+            NAMES.join(", ")
+        );
+        return Ok(ExitCode::from(2));
     }
-    let rows = cpu()?;
+    let wanted = |name: &str| names.is_empty() || names.contains(&name);
+    let mut figures = Map::new();
+    if wanted("cpu") {
+        figures.insert("cpu".into(), cpu()?.into());
+    }
+    if wanted("update") {
+        figures.insert("update".into(), update::run()?);
+    }
     if as_json {
-        println!("{}", json!({ "cpu": rows }));
-    } else {
-        println!("{:<24} {:>10} {:>10} {:>7}  (min to max)", "model", "ours", "peer", "ratio");
-        for row in &rows {
-            println!(
-                "{:<24} {:>7.4} ms {:>7.4} ms {:>7.2}  ({:.2} to {:.2})",
-                row["model"].as_str().unwrap_or_default(),
-                number(&row["ours_ms"]),
-                number(&row["peer_ms"]),
-                number(&row["ratio"]),
-                number(&row["ratio_min"]),
-                number(&row["ratio_max"]),
-            );
-        }
+        println!("{}", Value::Object(figures));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(rows) = figures.get("cpu").and_then(Value::as_array) {
+        show_cpu(rows);
+    }
+    if let Some(value) = figures.get("update") {
+        update::show(value);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn show_cpu(rows: &[Value]) {
+    println!("{:<24} {:>10} {:>10} {:>7}  (min to max)", "model", "ours", "peer", "ratio");
+    for row in rows {
+        println!(
+            "{:<24} {:>7.4} ms {:>7.4} ms {:>7.2}  ({:.2} to {:.2})",
+            row["model"].as_str().unwrap_or_default(),
+            number(&row["ours_ms"]),
+            number(&row["peer_ms"]),
+            number(&row["ratio"]),
+            number(&row["ratio_min"]),
+            number(&row["ratio_max"]),
+        );
+    }
 }
 
 /// Inference at batch 1 on one thread, beside ONNX Runtime with its default options.
