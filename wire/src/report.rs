@@ -81,6 +81,9 @@ pub struct Update {
     pub rollout: String,
     /// How far it came.
     pub progress: Progress,
+    /// Why it is not further, where something failed that is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Reason>,
 }
 
 /// How far an update came. The last three are final.

@@ -139,6 +139,7 @@ fn report(progress: Progress) -> Report {
                 attempt: 1,
                 rollout: "r-1".into(),
                 progress,
+                waiting: None,
             }),
         }],
     }
@@ -182,6 +183,15 @@ fn bundle_index() {
 fn desired_state() {
     check("desired.v1.hex", &desired());
     refuses_damage(&desired());
+}
+
+#[test]
+fn report_of_an_update_that_waits() {
+    let mut report = report(Progress::Resolving {});
+    let update = report.models[0].update.as_mut().expect("there");
+    update.waiting = Some(Reason::new(ReasonKind::Expired, "timestamp"));
+    check("report-waiting.v1.hex", &report);
+    refuses_damage(&report);
 }
 
 #[test]

@@ -107,6 +107,9 @@ fn show_report(text: &mut String, report: &Report) {
         let _ = writeln!(text, "model    {}: active {active}", model.name);
         if let Some(update) = &model.update {
             let _ = writeln!(text, "         {} {}", update.version, progress(&update.progress));
+            if let Some(reason) = &update.waiting {
+                let _ = writeln!(text, "         waiting: {reason}");
+            }
         }
     }
 }
@@ -138,7 +141,7 @@ mod tests {
         ModelReport {
             name: "digits".parse().expect("a name"),
             active: None,
-            update: Some(Update { version, attempt: 1, rollout: String::new(), progress }),
+            update: Some(Update { version, attempt: 1, rollout: String::new(), progress, waiting: None }),
         }
     }
 

@@ -59,6 +59,11 @@ fn asked(desired: &DesiredModel, active: Option<&Version>, reported: Option<&Mod
     let update = reported
         .and_then(|r| r.update.as_ref())
         .filter(|u| u.version == *version && u.attempt == desired.attempt);
+    let waits = update.and_then(|u| u.waiting.as_ref());
+    let keeps = match waits {
+        Some(reason) => format!("waiting, because {reason}; {keeps}"),
+        None => keeps,
+    };
     match update.map(|u| &u.progress) {
         None => format!("{version} was asked for {by}, the device has not answered; {keeps}"),
         Some(Progress::Rejected { reason }) => format!("refused {version}: {reason}; {keeps}"),
@@ -118,6 +123,7 @@ mod tests {
                 attempt: 1,
                 rollout: "r-1".into(),
                 progress,
+                waiting: None,
             }),
         }
     }

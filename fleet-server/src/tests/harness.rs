@@ -419,6 +419,7 @@ pub(super) fn report(
                 attempt: asked.attempt,
                 rollout: asked.rollout.clone(),
                 progress,
+                waiting: None,
             }),
         }],
     }

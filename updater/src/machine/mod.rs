@@ -16,7 +16,7 @@ mod step;
 pub use decide::{Traffic, Verdict, decide};
 pub use recover::recover;
 pub use report::report;
-pub use state::{Action, Candidate, Confirmed, Event, Failure, Job, Resolved, Settle, State, Work};
+pub use state::{Action, Candidate, Confirmed, Event, Failure, Job, Resolved, Settle, State, Tries, Work};
 pub use step::{TEST_STARTS_MAX, step};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is told about a model.
 
-use super::{Confirmed, Job, State};
+use super::{Confirmed, Job, State, Tries};
 use crate::journal::{Offer, Stage, UpdateRecord};
 use whimbrel_wire::{
     ModelName,
@@ -14,9 +14,10 @@ pub fn report(name: &ModelName, state: &State) -> ModelReport {
         State::Idle { confirmed, last } | State::Settling { confirmed, last, .. } => {
             (confirmed, last.as_ref().map(finished))
         }
-        State::Resolving { job, .. } => under_way(job, Progress::Resolving {}),
-        State::Fetching { job, done_bytes, total_bytes, .. } => {
-            under_way(job, Progress::Fetching { done_bytes: *done_bytes, total_bytes: *total_bytes })
+        State::Resolving { job, tries } => waiting(under_way(job, Progress::Resolving {}), tries),
+        State::Fetching { job, done_bytes, total_bytes, tries, .. } => {
+            let (done_bytes, total_bytes) = (*done_bytes, *total_bytes);
+            waiting(under_way(job, Progress::Fetching { done_bytes, total_bytes }), tries)
         }
         State::Installing { job, total_bytes, .. } => {
             under_way(job, Progress::Fetching { done_bytes: *total_bytes, total_bytes: *total_bytes })
@@ -30,7 +31,14 @@ pub fn report(name: &ModelName, state: &State) -> ModelReport {
     ModelReport { name: name.clone(), active: confirmed.active.clone(), update }
 }
 
-fn under_way(job: &Job, progress: Progress) -> (&Confirmed, Option<Update>) {
+type Told<'a> = (&'a Confirmed, Option<Update>);
+
+/// Adds why the update is not further.
+fn waiting<'a>((confirmed, update): Told<'a>, tries: &Tries) -> Told<'a> {
+    (confirmed, update.map(|update| Update { waiting: tries.last.clone(), ..update }))
+}
+
+fn under_way(job: &Job, progress: Progress) -> Told<'_> {
     (&job.confirmed, Some(update(&job.offer, progress)))
 }
 
@@ -45,5 +53,5 @@ fn finished(record: &UpdateRecord) -> Update {
 
 fn update(offer: &Offer, progress: Progress) -> Update {
     let Offer { version, attempt, rollout, .. } = offer.clone();
-    Update { version, attempt, rollout, progress }
+    Update { version, attempt, rollout, progress, waiting: None }
 }

@@ -23,8 +23,8 @@ pub enum State {
     Resolving {
         /// What is being done.
         job: Job,
-        /// Failures so far.
-        tries: u32,
+        /// What failed so far.
+        tries: Tries,
     },
     /// Chunks are fetched; or that failed and is waited out.
     Fetching {
@@ -36,8 +36,8 @@ pub enum State {
         done_bytes: u64,
         /// Bytes to be moved in all.
         total_bytes: u64,
-        /// Failures so far.
-        tries: u32,
+        /// What failed so far.
+        tries: Tries,
     },
     /// The bundle is put in its folder.
     Installing {
@@ -47,8 +47,8 @@ pub enum State {
         bundle: Digest,
         /// Bytes that were to be moved.
         total_bytes: u64,
-        /// Failures so far.
-        tries: u32,
+        /// What failed so far.
+        tries: Tries,
     },
     /// Golden vectors are running.
     Testing {
@@ -88,6 +88,23 @@ pub enum State {
         /// What was decided.
         settle: Settle,
     },
+}
+
+/// Failures since something last went well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How many.
+    pub failures: u32,
+    /// Why the last one failed.
+    pub last: Option<Reason>,
+}
+
+impl Tries {
+    /// One failure more, and the wait that follows it.
+    pub(super) fn failed(self, reason: Reason) -> (Self, Work) {
+        let failures = self.failures.saturating_add(1);
+        (Self { failures, last: Some(reason) }, Work::Wait { tries: failures })
+    }
 }
 
 /// Why the host is asked to serve the confirmed version.

@@ -1,7 +1,7 @@
 //! The transitions.
 
 use super::{
-    Action, Candidate, Confirmed, Event, Failure, Job, Settle, State, Traffic, Verdict, Work, decide,
+    Action, Candidate, Confirmed, Event, Failure, Job, Settle, State, Traffic, Tries, Verdict, Work, decide,
 };
 use crate::journal::{Offer, Outcome, Stage, UpdateRecord};
 use std::time::Duration;
@@ -54,7 +54,10 @@ fn begin(confirmed: Confirmed, last: Option<UpdateRecord>, offer: Offer) -> Step
         _ => 0,
     };
     let work = Work::Resolve(offer.clone());
-    (State::Resolving { job: Job { confirmed, offer, starts }, tries: 0 }, vec![Action::Run(work)])
+    (
+        State::Resolving { job: Job { confirmed, offer, starts }, tries: Tries::default() },
+        vec![Action::Run(work)],
+    )
 }
 
 /// What an offer means while bytes are being fetched.
@@ -75,33 +78,33 @@ fn offered(mut job: Job, offer: Offer) -> Heard {
     Heard::Other((state, actions))
 }
 
-fn resolving(job: Job, tries: u32, event: Event) -> Step {
+fn resolving(job: Job, tries: Tries, event: Event) -> Step {
     match event {
         Event::Desired(offer) => match offered(job, offer) {
             Heard::Other(step) => step,
             Heard::Same(job) => (State::Resolving { job, tries }, vec![]),
         },
-        Event::Resolved(found) if found.installed => install(job, found.bundle, 0, 0),
+        Event::Resolved(found) if found.installed => install(job, found.bundle, 0, Tries::default()),
         Event::Resolved(found) => {
             let active = job.confirmed.active_bundle();
             let work = Work::Fetch { bundle: found.bundle, active };
             let (bundle, total_bytes) = (found.bundle, found.total_bytes);
-            let state = State::Fetching { job, bundle, done_bytes: 0, total_bytes, tries: 0 };
+            let state = State::Fetching { job, bundle, done_bytes: 0, total_bytes, tries: Tries::default() };
             (state, vec![Action::Run(work)])
         }
         Event::RetryDue => {
             let work = Work::Resolve(job.offer.clone());
             (State::Resolving { job, tries }, vec![Action::Run(work)])
         }
-        Event::Failed(Failure::Later(_) | Failure::Gone(_)) => begin_later(job, tries),
+        Event::Failed(Failure::Later(reason) | Failure::Gone(reason)) => begin_later(job, tries, reason),
         Event::Failed(Failure::Final(reason)) => rejected(job, reason),
         _ => (State::Resolving { job, tries }, vec![]),
     }
 }
 
-fn begin_later(job: Job, tries: u32) -> Step {
-    let tries = tries.saturating_add(1);
-    (State::Resolving { job, tries }, vec![Action::Run(Work::Wait { tries })])
+fn begin_later(job: Job, tries: Tries, reason: Reason) -> Step {
+    let (tries, wait) = tries.failed(reason);
+    (State::Resolving { job, tries }, vec![Action::Run(wait)])
 }
 
 fn fetching(state: State, event: Event) -> Step {
@@ -115,7 +118,7 @@ fn fetching(state: State, event: Event) -> Step {
         },
         // Bytes that arrive mean that the network works, so that the next failure is a first one.
         Event::Progressed { done_bytes: now_done, total_bytes } => {
-            let tries = if now_done > done_bytes { 0 } else { tries };
+            let tries = if now_done > done_bytes { Tries::default() } else { tries };
             (State::Fetching { job, bundle, done_bytes: now_done, total_bytes, tries }, vec![])
         }
         Event::Fetched => install(job, bundle, total_bytes, tries),
@@ -123,23 +126,23 @@ fn fetching(state: State, event: Event) -> Step {
             let work = Work::Fetch { bundle, active: job.confirmed.active_bundle() };
             (State::Fetching { job, bundle, done_bytes, total_bytes, tries }, vec![Action::Run(work)])
         }
-        Event::Failed(Failure::Later(_)) => {
-            let tries = tries.saturating_add(1);
+        Event::Failed(Failure::Later(reason)) => {
+            let (tries, wait) = tries.failed(reason);
             let state = State::Fetching { job, bundle, done_bytes, total_bytes, tries };
-            (state, vec![Action::Run(Work::Wait { tries })])
+            (state, vec![Action::Run(wait)])
         }
-        Event::Failed(Failure::Gone(_)) => begin_later(job, tries),
+        Event::Failed(Failure::Gone(reason)) => begin_later(job, tries, reason),
         Event::Failed(Failure::Final(reason)) => rejected(job, reason),
         _ => (State::Fetching { job, bundle, done_bytes, total_bytes, tries }, vec![]),
     }
 }
 
-fn install(job: Job, bundle: Digest, total_bytes: u64, tries: u32) -> Step {
+fn install(job: Job, bundle: Digest, total_bytes: u64, tries: Tries) -> Step {
     let work = Work::Install { bundle, active: job.confirmed.active_bundle() };
     (State::Installing { job, bundle, total_bytes, tries }, vec![Action::Run(work)])
 }
 
-fn installing(mut job: Job, bundle: Digest, (total_bytes, tries): (u64, u32), event: Event) -> Step {
+fn installing(mut job: Job, bundle: Digest, (total_bytes, tries): (u64, Tries), event: Event) -> Step {
     match event {
         Event::Installed { policy } if job.starts < TEST_STARTS_MAX => {
             job.starts += 1;
@@ -153,12 +156,12 @@ fn installing(mut job: Job, bundle: Digest, (total_bytes, tries): (u64, u32), ev
             rejected(job, Reason::new(ReasonKind::Crashed, detail))
         }
         // What was fetched is not all there: fetch the rest.
-        Event::Failed(Failure::Later(_)) => {
-            let tries = tries.saturating_add(1);
+        Event::Failed(Failure::Later(reason)) => {
+            let (tries, wait) = tries.failed(reason);
             let state = State::Fetching { job, bundle, done_bytes: 0, total_bytes, tries };
-            (state, vec![Action::Run(Work::Wait { tries })])
+            (state, vec![Action::Run(wait)])
         }
-        Event::Failed(Failure::Gone(_)) => begin_later(job, tries),
+        Event::Failed(Failure::Gone(reason)) => begin_later(job, tries, reason),
         Event::Failed(Failure::Final(reason)) => rejected(job, reason),
         _ => (State::Installing { job, bundle, total_bytes, tries }, vec![]),
     }

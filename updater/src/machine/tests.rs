@@ -175,7 +175,13 @@ fn network_failures_are_waited_out_for_ever() {
         state = next;
     }
     let name = "m".parse().expect("a name");
-    assert_eq!(report(&name, &state).update.expect("under way").progress, Progress::Resolving {});
+    let update = report(&name, &state).update.expect("under way");
+    assert_eq!(
+        (update.progress, update.waiting),
+        (Progress::Resolving {}, Some(reason(ReasonKind::Network)))
+    );
+    let (state, _) = step(state, resolved());
+    assert_eq!(report(&name, &state).update.expect("under way").waiting, None);
 }
 
 #[test]

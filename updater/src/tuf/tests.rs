@@ -142,7 +142,7 @@ async fn a_new_root_needs_the_old_keys_and_its_own() {
 }
 
 #[tokio::test]
-async fn the_same_signature_twice_counts_once() {
+async fn two_signatures_under_one_key_id_make_a_file_void() {
     let mut repo = Repo::new();
     let mut device = Device::refreshed(&repo).await;
     repo.rotate(repo.spec.clone(), &[1]);
@@ -150,7 +150,7 @@ async fn the_same_signature_twice_counts_once() {
     let first = value["signatures"][0].clone();
     value["signatures"].as_array_mut().expect("a list").push(first);
     put(&repo, "2.root.json", &serde_json::to_vec(&value).expect("JSON"));
-    assert_eq!(kind(device.refresh(&repo).await), ReasonKind::Signature);
+    assert_eq!(kind(device.refresh(&repo).await), ReasonKind::Malformed);
 }
 
 #[test]
