@@ -19,13 +19,13 @@ use whimbrel_updater::{
 };
 use whimbrel_wire::{
     desired::{DesiredModel, DesiredState},
-    report::{ModelReport, Progress, Update},
+    report::{ModelReport, Progress, Reason, Update},
 };
 
 /// The device's state folder.
 pub const STATE_DIR: &str = "/state";
 /// Longer than any update takes, in paused time.
-const PATIENCE: Duration = Duration::from_secs(7200);
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// Enough for any release to be confirmed or taken back at once.
 const REQUESTS: u64 = 10;
 
@@ -36,6 +36,12 @@ pub struct Wish {
     pub version: Version,
     /// Counts what was asked for this version.
     pub attempt: u32,
+}
+
+impl Wish {
+    fn is(&self, update: &Update) -> bool {
+        self.version == update.version && self.attempt == update.attempt
+    }
 }
 
 /// What the device said, which it must not take back.
@@ -233,6 +239,28 @@ impl Device {
         };
         self.listen(process);
         result
+    }
+
+    /// Tells the process what is asked for, and waits until it says why it does not come further for now.
+    ///
+    /// # Errors
+    /// When it does not say so.
+    pub async fn waiting(&mut self, process: &mut Process) -> Result<Reason, Stopped> {
+        self.tell(process);
+        let wish = self.wish.clone();
+        let waits = timeout(PATIENCE, async {
+            loop {
+                let update = process.update();
+                let update = update.filter(|u| wish.as_ref().is_some_and(|w| w.is(u)));
+                if let Some(reason) = update.and_then(|update| update.waiting) {
+                    return reason;
+                }
+                if process.reports.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        });
+        waits.await.map_err(|_| Stopped::Wrong(format!("{wish:?} does not wait: {:?}", process.reports())))
     }
 
     /// Tells the process what is asked for.

@@ -38,7 +38,7 @@ pub fn try_every_refusal(scenario: &Scenario, how: Refusal, count: u64) -> Refus
             play.device.disk.refuse(operation, count, how);
             let mut broken = disturbed(scenario, &mut play.device).await;
             broken.extend(restarted(scenario, &mut play.fork()).await);
-            for image in [None, Some(Image::Nothing), Some(Image::Mixture(operation))] {
+            for image in [None, Some(Image::Mixture(operation))] {
                 let mut next = play.fork();
                 next.device.disk = match image {
                     Some(image) => play.device.disk.survivor(image),

@@ -3,11 +3,12 @@
 use crate::{clock::START, release::Release, server::SimServer};
 use semver::Version;
 use serde_json::{Value, json};
-use time::{Duration, OffsetDateTime};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 use whimbrel_updater::{
+    hash::sha256,
     repo::{
         NewTarget, RoleSpec, RootSpec, SigningKey, TargetsEdit, new_root, new_targets, next_root,
-        next_targets, sign, snapshot, timestamp,
+        next_targets, sign, snapshot,
     },
     tuf::Floors,
 };
@@ -39,6 +40,8 @@ pub struct Repository {
     targets: Vec<u8>,
     snapshot: Option<Vec<u8>>,
     timestamp: Option<Vec<u8>>,
+    /// Timestamps signed so far.
+    stamps: u64,
     /// When snapshot and timestamp are signed.
     pub now: OffsetDateTime,
 }
@@ -89,6 +92,7 @@ impl Repository {
             root,
             snapshot: None,
             timestamp: None,
+            stamps: 0,
             now: START,
         };
         repository.publish(server);
@@ -129,9 +133,17 @@ impl Repository {
         let (expires, online) = (self.now + ONLINE_VALID, key(self.keys.online));
         let next = snapshot(self.snapshot.as_deref(), &self.targets, &online, expires);
         let next = next.expect("a snapshot can be made");
-        let stamp = timestamp(self.timestamp.as_deref(), &next, &online, expires);
-        self.timestamp = Some(stamp.expect("a timestamp can be made"));
+        self.stamps += 1;
+        self.timestamp = Some(self.stamp(&next, self.stamps));
         self.snapshot = Some(next);
+        self.upload(server);
+    }
+
+    /// Signs a new timestamp over the snapshot as it is, which may have expired.
+    pub fn stamp_again(&mut self, server: &SimServer) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        self.stamps += 1;
+        self.timestamp = Some(self.stamp(&snapshot, self.stamps));
         self.upload(server);
     }
 
@@ -141,11 +153,9 @@ impl Repository {
     /// # Panics
     /// See [`Repository::new`].
     pub fn fast_forward(&self, server: &SimServer) {
-        let (expires, online) = (self.now + ONLINE_VALID, key(self.keys.online));
         let old = self.snapshot.as_deref().expect("published");
         let ahead = forge(old, |signed| signed["version"] = json!(FAR_AHEAD), self.keys.online);
-        let stamp = timestamp(self.timestamp.as_deref(), &ahead, &online, expires).expect("can be made");
-        let stamp = forge(&stamp, |signed| signed["version"] = json!(FAR_AHEAD), self.keys.online);
+        let stamp = self.stamp(&ahead, FAR_AHEAD);
         server
             .put_metadata(&[(format!("{FAR_AHEAD}.snapshot.json"), ahead), ("timestamp.json".into(), stamp)]);
     }
@@ -166,6 +176,24 @@ impl Repository {
         let root = [self.keys.root[1], new + 1];
         self.rotate(Keys { targets: new, root, last: new + 1, ..self.keys }, server);
         self.edit(&TargetsEdit::default(), server);
+    }
+
+    /// A timestamp that names a snapshot and says when it was signed, by hand: it must be possible to sign what no server would.
+    fn stamp(&self, snapshot: &[u8], number: u64) -> Vec<u8> {
+        let about = json!({
+            "version": version(snapshot),
+            "length": snapshot.len(),
+            "hashes": {"sha256": sha256(snapshot)},
+        });
+        let signed = json!({
+            "_type": "timestamp",
+            "spec_version": "1.0.34",
+            "version": number,
+            "expires": text(self.now + ONLINE_VALID),
+            "meta": {"snapshot.json": about},
+            "custom": {"whimbrel": {"signed_at": text(self.now)}},
+        });
+        forge(b"{}", |empty| *empty = signed, self.keys.online)
     }
 
     fn rotate(&mut self, keys: Keys, server: &SimServer) {
@@ -196,6 +224,11 @@ impl Repository {
             ("timestamp.json".into(), timestamp),
         ]);
     }
+}
+
+fn text(date: OffsetDateTime) -> String {
+    let date = date.replace_nanosecond(0).unwrap_or(date);
+    date.format(&Rfc3339).expect("a date can be written")
 }
 
 /// The version that metadata states.

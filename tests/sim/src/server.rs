@@ -17,8 +17,10 @@ use whimbrel_updater::{
 };
 use whimbrel_wire::Digest;
 
-/// How long an answer takes, so that time goes on while the device asks again and again.
+/// How long an answer takes, so that time goes on while the device asks again and again. Metadata takes long, for it is what is asked
+/// for without end while it is refused for now.
 const LATENCY: Duration = Duration::from_millis(10);
+const METADATA_LATENCY: Duration = Duration::from_millis(500);
 /// How long a device tries to connect where there is no network.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long it waits for an answer that does not come.
@@ -160,7 +162,7 @@ impl SimServer {
         size_bytes_max: u64,
         find: impl Fn(&Content) -> Option<Bytes> + Send,
     ) -> Result<Bytes, TransportError> {
-        sleep(LATENCY).await;
+        sleep(if of == Of::Metadata { METADATA_LATENCY } else { LATENCY }).await;
         let fault = self.lock().next_fault(of);
         let unavailable = |why: &str| {
             Err(TransportError::Unavailable { what: what.clone(), why: why.into(), retry_after: None })
