@@ -7,6 +7,7 @@ use crate::{
 use reqwest::{Method, StatusCode, Url};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{path::PathBuf, time::Duration};
+use whimbrel_updater::repo::file_name;
 use whimbrel_wire::{
     DeviceId, Digest,
     api::{
@@ -157,6 +158,13 @@ impl Client {
     /// Publishes `N.targets.json`.
     pub(crate) async fn push_targets(&self, targets: Vec<u8>) -> Result<(), Failure> {
         self.call(Method::POST, "/api/v1/repository/targets", Body::Bytes(targets)).await.map(drop)
+    }
+
+    /// Publishes the metadata of a delegated role.
+    pub(crate) async fn push_delegated(&self, role: &str, metadata: Vec<u8>) -> Result<(), Failure> {
+        // One segment of the path, whatever is in the name.
+        let path = format!("/api/v1/repository/delegated/{}", file_name(role, None));
+        self.call(Method::POST, &path, Body::Bytes(metadata)).await.map(drop)
     }
 
     /// Uploads a bundle's index.

@@ -76,7 +76,7 @@ impl Operator {
         let init =
             ["repo", "init", "--repo", &repo, "--root-key", &one, "--root-key", &two, "--threshold", "2"];
         drop(operator.call(&[&init[..], &["--targets-key", &targets]].concat()).ok());
-        drop(operator.call(&["repo", "push-root", "--repo", &repo]).ok());
+        drop(operator.call(&["repo", "push", "--repo", &repo]).ok());
         operator
     }
 

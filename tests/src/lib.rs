@@ -15,6 +15,7 @@ mod http;
 mod images;
 mod kills;
 mod process;
+mod tuf;
 
 pub use agent::Agent;
 pub use fleet::{Fleet, Operator};
@@ -22,6 +23,7 @@ pub use http::{Answer, get, post};
 pub use images::{digit, images, pixels};
 pub use kills::{Kills, kill_again_and_again};
 pub use process::{Finished, Process, binary, run};
+pub use tuf::{Client, Kind, Served, python, script};
 
 use std::{
     path::{Path, PathBuf},

@@ -168,7 +168,9 @@ impl Disk for Files {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(fail(e)),
         };
-        let mut bytes = Vec::new();
+        // The size is a hint only; what is read is bounded below.
+        let expected_bytes = file.metadata().map_or(0, |m| m.len()).min(size_bytes_max);
+        let mut bytes = Vec::with_capacity(usize::try_from(expected_bytes).unwrap_or_default());
         file.take(size_bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(fail)?;
         if bytes.len() as u64 > size_bytes_max {
             let reason = format!("longer than the {size_bytes_max} bytes accepted");

@@ -3,10 +3,14 @@
 
 mod collect;
 mod layout;
+mod outline;
 mod partial;
 
 pub use layout::Layout;
-pub use partial::Partial;
+pub(crate) use outline::{ContentFile, Contents};
+pub use partial::{Partial, SignedIndex};
+
+use outline::Outline;
 
 use crate::{
     disk::{Disk, DiskError, Files},
@@ -17,11 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use whimbrel_wire::{
-    DecodeError, Digest, Message, ModelName, decode,
-    index::{FileEntry, Index},
-    manifest::Manifest,
-};
+use whimbrel_wire::{DecodeError, Digest, Message, ModelName, decode, index::Index, manifest::Manifest};
 
 /// The index inside an installed bundle's folder.
 pub const INDEX_FILE: &str = "bundle.wbi";
@@ -143,23 +143,15 @@ impl Slots {
         Ok(bundle)
     }
 
-    /// The index of an installed bundle.
+    /// What content lies where in a folder of [`Slots::folders`].
     ///
     /// # Errors
-    /// When it is not installed, or its index differs.
-    pub fn index(&self, model: &ModelName, digest: Digest) -> Result<Index, SlotError> {
-        Ok(self.read(model, digest)?.1)
+    /// When its index cannot be read.
+    pub(crate) fn contents_of(&self, folder: &Path) -> Result<Contents, SlotError> {
+        Ok(read_index(&*self.disk, folder)?.0)
     }
 
-    /// The index in a folder of [`Slots::folders`].
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub(crate) fn index_of(&self, folder: &Path) -> Result<Index, SlotError> {
-        Ok(read_slot(&*self.disk, folder)?.1)
-    }
-
-    fn read(&self, model: &ModelName, digest: Digest) -> Result<(InstalledBundle, Index), SlotError> {
+    fn read(&self, model: &ModelName, digest: Digest) -> Result<(InstalledBundle, Outline), SlotError> {
         let dir = self.path(model, digest);
         let (bundle, index) = read_slot(&*self.disk, &dir)?;
         if bundle.digest != digest || bundle.manifest.name != *model {
@@ -169,18 +161,21 @@ impl Slots {
     }
 }
 
-fn read_slot(disk: &dyn Disk, dir: &Path) -> Result<(InstalledBundle, Index), SlotError> {
-    let bytes = disk.read(&dir.join(INDEX_FILE), Index::SIZE_BYTES_MAX as u64)?;
-    let bytes = bytes.ok_or_else(|| SlotError::Absent { dir: dir.to_owned() })?;
-    let digest = sha256(&bytes);
-    let index: Index = decode(&bytes).map_err(|e| damaged(dir, e))?;
-    let manifest = index.manifest.clone();
-    Ok((InstalledBundle { manifest, dir: dir.to_owned(), digest }, index))
+fn read_slot(disk: &dyn Disk, dir: &Path) -> Result<(InstalledBundle, Outline), SlotError> {
+    let (outline, digest): (Outline, Digest) = read_index(disk, dir)?;
+    Ok((InstalledBundle { manifest: outline.manifest.clone(), dir: dir.to_owned(), digest }, outline))
 }
 
-fn check_files(disk: &dyn Disk, dir: &Path, index: &Index) -> Result<(), SlotError> {
-    for file in &index.files {
-        if !check_file(disk, &dir.join(&file.path), file)? {
+/// Reads the index in a folder, or a part of it; also the hash that it has.
+fn read_index<M: Message>(disk: &dyn Disk, dir: &Path) -> Result<(M, Digest), SlotError> {
+    let bytes = disk.read(&dir.join(INDEX_FILE), M::SIZE_BYTES_MAX as u64)?;
+    let bytes = bytes.ok_or_else(|| SlotError::Absent { dir: dir.to_owned() })?;
+    Ok((decode(&bytes).map_err(|e| damaged(dir, e))?, sha256(&bytes)))
+}
+
+fn check_files(disk: &dyn Disk, dir: &Path, outline: &Outline) -> Result<(), SlotError> {
+    for file in &outline.files {
+        if !check_file(disk, &dir.join(&file.path), file.size_bytes, file.sha256)? {
             return Err(damaged(dir, format!("{} differs from what was installed", file.path)));
         }
     }
@@ -188,18 +183,18 @@ fn check_files(disk: &dyn Disk, dir: &Path, index: &Index) -> Result<(), SlotErr
 }
 
 /// Whether a file has the size and the hash that the index states.
-fn check_file(disk: &dyn Disk, path: &Path, file: &FileEntry) -> Result<bool, DiskError> {
-    if disk.size_bytes(path)? != Some(file.size_bytes) {
+fn check_file(disk: &dyn Disk, path: &Path, size_bytes: u64, sha256: Digest) -> Result<bool, DiskError> {
+    if disk.size_bytes(path)? != Some(size_bytes) {
         return Ok(false);
     }
     let mut hash = Sha256::default();
     let mut offset = 0;
-    while offset < file.size_bytes {
-        let len = usize::try_from(file.size_bytes - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+    while offset < size_bytes {
+        let len = usize::try_from(size_bytes - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
         hash.update(&disk.read_at(path, offset, len)?);
         offset += len as u64;
     }
-    Ok(hash.finish() == file.sha256)
+    Ok(hash.finish() == sha256)
 }
 
 fn damaged(dir: &Path, reason: impl ToString) -> SlotError {

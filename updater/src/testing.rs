@@ -127,7 +127,7 @@ impl Repo {
         let expires = at + Duration::days(30);
         self.snapshot = snapshot(old_snapshot.as_deref(), &self.targets, &key(5), expires).expect("signs");
         self.timestamp =
-            timestamp(old_timestamp.as_deref(), &self.snapshot, &key(5), expires).expect("signs");
+            timestamp(old_timestamp.as_deref(), &self.snapshot, &key(5), at, expires).expect("signs");
         self.upload();
     }
 

@@ -15,6 +15,8 @@ pub const RANK_MAX: usize = 8;
 pub const TENSORS_MAX: usize = 64;
 /// Longest text of any field.
 pub const TEXT_BYTES_MAX: usize = 4096;
+/// Most operators that a model may be said to use.
+pub const OPERATORS_MAX: usize = 512;
 /// Most labels.
 pub const LABELS_MAX: usize = 100_000;
 
@@ -125,11 +127,43 @@ pub struct Needs {
     pub memory_bytes_max: u64,
     /// Longest accepted median latency of one golden vector on the device, in milliseconds.
     pub latency_ms_max: f64,
+    /// What must run it.
+    #[serde(skip_serializing_if = "NeededBackend::is_any")]
+    pub backend: NeededBackend,
+    /// The operators that the model uses, as ONNX names them (`Conv`, and `com.microsoft.Gelu` outside its own domain). None stated:
+    /// the self-test will tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operators: Vec<String>,
+}
+
+/// What must run a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NeededBackend {
+    /// Whatever the device has.
+    #[default]
+    Any,
+    /// The processor.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+impl NeededBackend {
+    const fn is_any(&self) -> bool {
+        matches!(self, Self::Any)
+    }
 }
 
 impl Default for Needs {
     fn default() -> Self {
-        Self { agent_min: Version::new(0, 1, 0), memory_bytes_max: 256 << 20, latency_ms_max: 1000.0 }
+        Self {
+            agent_min: Version::new(0, 1, 0),
+            memory_bytes_max: 256 << 20,
+            latency_ms_max: 1000.0,
+            backend: NeededBackend::Any,
+            operators: Vec::new(),
+        }
     }
 }
 
@@ -195,6 +229,10 @@ impl Manifest {
         }
         if !(self.golden.tolerance >= 0.0 && self.golden.tolerance.is_finite()) {
             return Err("golden.tolerance: expected a finite number, 0 or more".into());
+        }
+        limit("needs.operators", self.needs.operators.len(), OPERATORS_MAX)?;
+        for operator in &self.needs.operators {
+            limit("needs.operators", operator.len(), 255)?;
         }
         if self.needs.latency_ms_max.is_nan() || self.needs.latency_ms_max <= 0.0 {
             return Err("needs.latency_ms_max: expected a number above 0".into());

@@ -222,6 +222,14 @@ reason_kinds! {
     NotEnoughTraffic = "not_enough_traffic",
     /// Bytes could not be fetched.
     Network = "network",
+    /// Whoever answered in the server's place could not prove to be it.
+    Tls = "tls",
+    /// The model uses operators that the agent does not have.
+    Operators = "operators",
+    /// The backend that the bundle needs is not there.
+    Backend = "backend",
+    /// The device's own rules say: not now.
+    Policy = "policy",
     /// Another version was asked for meanwhile.
     Superseded = "superseded",
 }

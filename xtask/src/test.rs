@@ -11,11 +11,12 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if !exists("cc") {
         apt_install(&["gcc", "libc6-dev"])?;
     }
-    let clients = python::environment("test", &[root().join("examples/client-python/requirements.txt")])?;
+    let packages = ["examples/client-python/requirements.txt", "tests/tuf/requirements.txt"];
+    let python = python::environment("test", &packages.map(|file| root().join(file)))?;
     // The programs first: the end-to-end tests start them as a user would.
     command::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let mut test = cargo(&["test", "--workspace"]);
-    test.env("WHIMBREL_BIN_DIR", target_dir().join("debug")).env("WHIMBREL_PYTHON", clients);
+    test.env("WHIMBREL_BIN_DIR", target_dir().join("debug")).env("WHIMBREL_PYTHON", python);
     test.args(args);
     command::run(&mut test)?;
     Ok(ExitCode::SUCCESS)

@@ -18,6 +18,7 @@ use whimbrel_updater::{
 };
 use whimbrel_wire::{
     Digest, ModelName,
+    manifest::{Manifest, NeededBackend, Needs},
     report::{Reason, ReasonKind},
 };
 
@@ -52,6 +53,10 @@ impl AgentHost {
 }
 
 impl Host for AgentHost {
+    fn accepts(&self, manifest: &Manifest) -> Result<(), Reason> {
+        preflight(&manifest.needs, self.inner.backend, meminfo_bytes("MemAvailable:"))
+    }
+
     async fn self_test(&self, bundle: &InstalledBundle) -> Result<(), Reason> {
         let (inner, bundle) = (Arc::clone(&self.inner), bundle.clone());
         blocking(move || inner.self_test(&bundle)).await
@@ -81,15 +86,7 @@ impl Host for AgentHost {
 impl Inner {
     fn self_test(&self, bundle: &InstalledBundle) -> Result<(), Reason> {
         let needs = &bundle.manifest.needs;
-        if let Some(available_bytes) = meminfo_bytes("MemAvailable:")
-            && available_bytes < needs.memory_bytes_max
-        {
-            let detail = format!(
-                "the bundle needs up to {} bytes of memory, {available_bytes} are available",
-                needs.memory_bytes_max
-            );
-            return Err(Reason::new(ReasonKind::Memory, detail));
-        }
+        has_memory(needs, meminfo_bytes("MemAvailable:"))?;
         let before_bytes = rss_bytes();
         let model = self.load(bundle)?;
         // Other threads use memory meanwhile: this is a check against gross excess, not a measurement.
@@ -165,6 +162,35 @@ impl Inner {
         // Whole entries are put in and taken out: nothing is half changed after a panic.
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this device can run a model with such needs, as far as can be told without it.
+fn preflight(needs: &Needs, backend: &dyn Backend, available_bytes: Option<u64>) -> Result<(), Reason> {
+    let wrong = match needs.backend {
+        NeededBackend::Any => None,
+        NeededBackend::Cpu => backend.is_gpu().then_some("the processor"),
+        NeededBackend::Gpu => (!backend.is_gpu()).then_some("a GPU"),
+    };
+    if let Some(wrong) = wrong {
+        let detail = format!("the bundle needs {wrong}, models are run by {} here", backend.name());
+        return Err(Reason::new(ReasonKind::Backend, detail));
+    }
+    if let Some(operator) = needs.operators.iter().find(|operator| !backend.knows(operator)) {
+        let detail = format!("the model uses {operator}, which {} does not know", backend.name());
+        return Err(Reason::new(ReasonKind::Operators, detail));
+    }
+    has_memory(needs, available_bytes)
+}
+
+fn has_memory(needs: &Needs, available_bytes: Option<u64>) -> Result<(), Reason> {
+    let Some(available_bytes) = available_bytes.filter(|bytes| *bytes < needs.memory_bytes_max) else {
+        return Ok(());
+    };
+    let detail = format!(
+        "the bundle needs up to {} bytes of memory, {available_bytes} are available",
+        needs.memory_bytes_max
+    );
+    Err(Reason::new(ReasonKind::Memory, detail))
 }
 
 async fn blocking<T: Send + 'static>(

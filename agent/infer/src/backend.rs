@@ -26,6 +26,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The file is malformed, beyond the limits, or needs what the backend lacks.
     fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+
+    /// Whether it knows an operator, by its ONNX name (`Conv`, `com.microsoft.Gelu`). One that it knows may still be refused for its
+    /// attributes when a model is loaded.
+    fn knows(&self, operator: &str) -> bool;
+
+    /// Whether it runs models on a GPU.
+    fn is_gpu(&self) -> bool {
+        false
+    }
 }
 
 /// A loaded model. It is immutable and shared; work happens in sessions.
@@ -103,6 +112,14 @@ pub fn backend(name: &str) -> Result<&'static dyn Backend, LoadError> {
         "gpu" => Err(unsupported(name, "this build has no GPU backend")),
         _ => Err(unsupported(name, "expected auto, cpu, gpu or tract")),
     }
+}
+
+/// The operators that an ONNX file uses, sorted, each once, by their ONNX names.
+///
+/// # Errors
+/// The file is malformed or beyond the limits.
+pub fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String>, LoadError> {
+    crate::tract::operators(onnx, limits)
 }
 
 fn unsupported(name: &str, why: &'static str) -> LoadError {

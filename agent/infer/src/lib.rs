@@ -19,7 +19,9 @@ pub mod limits;
 pub mod tensor;
 mod tract;
 
-pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file};
+pub use backend::{
+    Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file, operators,
+};
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;

@@ -6,7 +6,7 @@ use crate::{
     files,
     output::{Output, bytes, table},
     publish::{embed, read_bundle, write_bundle},
-    repository::{Repository, tuf_failure},
+    repository::{Given, Repository, TARGETS, tuf_failure},
 };
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -60,6 +60,9 @@ Works offline. `whimbrel model publish` does the same and brings it to the serve
         /// The folder of signed metadata
         #[arg(long, value_name = "DIR")]
         repo: PathBuf,
+        /// The role that names it: targets, or a role that it delegates to
+        #[arg(long, default_value = TARGETS)]
+        role: String,
         /// Key file of a release key; may repeat. Not needed for a bundle that is signed already
         #[arg(long = "targets-key", value_name = "FILE")]
         targets_keys: Vec<PathBuf>,
@@ -130,15 +133,21 @@ pub(crate) async fn run(command: BundleCommand, output: Output) -> Result<(), Fa
                 v.model, v.version, v.root_version, v.targets_version, v.sha256
             )
         }),
-        BundleCommand::Sign { file, repo, targets_keys } => {
+        BundleCommand::Sign { file, repo, role, targets_keys } => {
             let repository = Repository::open(&repo)?;
             let packed = read_bundle(&file)?;
             let keys = read_keys(&targets_keys)?;
-            let version = repository.sign_bundle(&packed, &refs(&keys), OffsetDateTime::now_utc())?;
+            let given = refs(&keys);
+            let given = Given::new(&given, OffsetDateTime::now_utc());
+            let view = repository.sign_bundle(&role, &packed, given)?;
             embed(&file, &packed, &repository)?;
-            let signed = serde_json::json!({ "target": packed.target_path(), "targets_version": version });
-            output.emit(&signed, |_| {
-                format!("{} is signed in version {version} of the targets", packed.target_path())
+            let (path, version) = (packed.target_path(), view.version);
+            let signed = serde_json::json!({
+                "target": path, "role": role, "targets_version": version, "complete": view.complete,
+            });
+            output.emit(&signed, |_| match view.complete {
+                true => format!("{path} is signed in version {version} of {role}"),
+                false => format!("{path} is in version {version} of {role}, which waits for more signatures"),
             })
         }
     }

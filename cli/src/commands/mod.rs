@@ -29,7 +29,7 @@ The whole path:
   whimbrel key generate --out release.key
   export WHIMBREL_SERVER=https://fleet.example:8443 WHIMBREL_TOKEN_FILE=admin.token WHIMBREL_CA=ca.pem
   whimbrel repo init --repo repo --root-key root.key --targets-key release.key
-  whimbrel repo push-root --repo repo
+  whimbrel repo push --repo repo
   whimbrel enroll create --root repo/1.root.json
   whimbrel bundle pack digits -o digits.wbundle
   whimbrel model publish digits.wbundle --repo repo --targets-key release.key
@@ -109,8 +109,25 @@ mod tests {
             "repo init --repo r --root-key a --root-key b --threshold 2 --targets-key t --online-key o"
                 .to_owned(),
             format!("repo init --repo r --root-key a --targets-key t {server}"),
-            "repo sign-root --repo r --root-key a".to_owned(),
-            format!("repo push-root --repo r {server}"),
+            "repo add x.wbundle --repo r --key k --days 30".to_owned(),
+            "repo add --file f --name docs/f --repo r --role docs".to_owned(),
+            "repo remove digits/1.0.0.wbi --repo r --key k".to_owned(),
+            "repo sign root --repo r --key a".to_owned(),
+            "repo discard targets --repo r".to_owned(),
+            "repo renew targets --repo r --key k".to_owned(),
+            "repo rotate --repo r --add root=f --remove root=ab --threshold root=2 --online-key o --key k"
+                .to_owned(),
+            "repo delegate a/b --repo r --path v/* --path w/* --role-key p --threshold 1 --terminating"
+                .to_owned(),
+            "repo delegate bin --from a/b --repo r --hash-prefix 0 --role-key p --key k".to_owned(),
+            "repo undelegate bin --from a/b --repo r".to_owned(),
+            "repo floor digits 1.0.0 --repo r --key k".to_owned(),
+            "repo downgrade digits 1.0.0 --repo r --key k".to_owned(),
+            "repo snapshot --repo r --key k".to_owned(),
+            "repo timestamp --repo r --key k --days 2".to_owned(),
+            "repo status --repo r --json".to_owned(),
+            format!("repo push --repo r {server}"),
+            format!("repo pull --repo r {server}"),
             "bundle pack d -o x.wbundle".to_owned(),
             "--json bundle inspect x.wbundle".to_owned(),
             "bundle verify x.wbundle --root 1.root.json".to_owned(),
@@ -150,6 +167,13 @@ mod tests {
             format!("rollout start digits 1.0.0 --success 101 {server}"),
             format!("enroll create --root r --ttl 5 {server}"),
             "repo init --repo r --targets-key t".to_owned(),
+            "repo add --repo r".to_owned(),
+            "repo add x.wbundle --file f --name n --repo r".to_owned(),
+            "repo add --file f --repo r".to_owned(),
+            "repo delegate a --repo r --role-key p".to_owned(),
+            "repo delegate a --repo r --role-key p --path x --hash-prefix 0".to_owned(),
+            "repo rotate --repo r --threshold root".to_owned(),
+            "repo timestamp --repo r --key k --days 0".to_owned(),
         ] {
             let words = std::iter::once("whimbrel").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "accepted {line}");

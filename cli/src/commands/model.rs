@@ -5,7 +5,7 @@ use crate::{
     error::Failure,
     output::{Output, bytes, table},
     publish::{self, Published},
-    repository::{Key, Repository},
+    repository::{Given, Key, Repository, TARGETS},
 };
 use clap::Subcommand;
 use semver::Version;
@@ -27,6 +27,9 @@ metadata is put into the file, so that a device without a network can verify it.
         /// The folder of signed metadata
         #[arg(long, value_name = "DIR")]
         repo: PathBuf,
+        /// The role that names it: targets, or a role that it delegates to
+        #[arg(long, default_value = TARGETS)]
+        role: String,
         /// Key file of a release key; may repeat. Not needed for a bundle that is signed already
         #[arg(long = "targets-key", value_name = "FILE")]
         targets_keys: Vec<PathBuf>,
@@ -38,7 +41,7 @@ metadata is put into the file, so that a device without a network can verify it.
 Example:
   whimbrel model floor digits 1.2.0 --repo repo --targets-key release.key
 
-A floor is never lowered: devices remember the highest that they have seen.")]
+Devices remember the highest floor that they have seen; only `whimbrel repo downgrade` lowers it.")]
     Floor {
         /// The model
         name: ModelName,
@@ -62,13 +65,14 @@ A floor is never lowered: devices remember the highest that they have seen.")]
 
 pub(crate) async fn run(command: ModelCommand, output: Output) -> Result<(), Failure> {
     match command {
-        ModelCommand::Publish { file, repo, targets_keys, connection } => {
+        ModelCommand::Publish { file, repo, role, targets_keys, connection } => {
             let repository = Repository::open(&repo)?;
             let client = connection.client()?;
             let packed = publish::read_bundle(&file)?;
             let keys = read_keys(&targets_keys)?;
-            repository.sign_bundle(&packed, &refs(&keys), time::OffsetDateTime::now_utc())?;
-            let published = publish::publish(&client, &repository, &packed, output).await?;
+            let now = time::OffsetDateTime::now_utc();
+            drop(repository.sign_bundle(&role, &packed, Given::new(&refs(&keys), now))?);
+            let published = publish::publish(&client, &repository, &role, &packed, output).await?;
             publish::embed(&file, &packed, &repository)?;
             output.emit(&published, show)
         }
@@ -76,7 +80,13 @@ pub(crate) async fn run(command: ModelCommand, output: Output) -> Result<(), Fai
             let repository = Repository::open(&repo)?;
             let client = connection.client()?;
             let keys = read_keys(&targets_keys)?;
-            repository.set_floor(&name, &version, &refs(&keys), time::OffsetDateTime::now_utc())?;
+            let now = time::OffsetDateTime::now_utc();
+            let view = repository.set_floor(&name, &version, Given::new(&refs(&keys), now))?;
+            if !view.complete {
+                let why = format!("version {} of targets, which says so, waits for signatures", view.version);
+                return Err(Failure::refused(format!("publishing the floor of {name}"), why)
+                    .hint("add one with `whimbrel repo sign targets`, then run `whimbrel repo push`"));
+            }
             publish::push_targets(&client, &repository).await?;
             publish::pull(&client, &repository).await?;
             let floor = serde_json::json!({ "model": name, "floor": version });

@@ -1,99 +1,241 @@
 //! `whimbrel repo`: the folder of signed metadata.
 
+mod change;
+mod init;
+mod rotate;
+mod show;
+
+pub(crate) use init::online_key;
+
+use super::model::{read_keys, refs};
 use crate::{
-    client::{Client, Connection},
+    client::Connection,
     error::Failure,
-    files,
     output::Output,
     publish,
-    repository::{Key, Repository, RootPlan, RootView, public_key},
+    repository::{Given, Key, Repository},
 };
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
-use whimbrel_updater::tuf;
+use time::{Duration, OffsetDateTime};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RepoCommand {
     /// Make and sign the first root of trust
+    #[command(after_help = init::EXAMPLES)]
+    Init(init::InitArgs),
+    /// Make a bundle, or any file, a target: keep its bytes in the folder and sign its name, length and hash
     #[command(after_help = "\
 Examples:
-  All keys at hand, the online key from the server:
-    whimbrel repo init --repo repo --root-key root.key --targets-key release.key
+  whimbrel repo add digits.wbundle --repo repo --key release.key
+  whimbrel repo add --file notes.txt --name docs/notes.txt --repo repo --role docs --key docs.key
 
-  Two root keys, both needed, the second with another person (her `key show --json` output):
-    whimbrel repo init --repo repo --root-key a.key --root-key b.pub --threshold 2 --targets-key release.key
-    whimbrel repo sign-root --repo repo --root-key b.key        (on her machine, with the folder)
+Without --key the change waits for `whimbrel repo sign`; more changes can join it meanwhile.")]
+    Add(change::AddArgs),
+    /// Sign that a target is none any more
+    Remove(change::RemoveArgs),
+    /// Add a signature to metadata that waits for it; any role, one key at a time, no network
+    #[command(after_help = "\
+Examples:
+  whimbrel repo sign targets --repo repo --key release.key
+  whimbrel repo sign root --repo repo --key root-2.key        (on her machine, with the folder)
 
-The server's online key is asked for with --server, or read from --online-key, the file with its key object.")]
-    Init(InitArgs),
-    /// Add a signature to the newest root
-    SignRoot {
-        /// The folder
-        #[arg(long, value_name = "DIR")]
-        repo: PathBuf,
-        /// Key file of a root key; may repeat
-        #[arg(long = "root-key", value_name = "FILE", required = true)]
-        root_keys: Vec<PathBuf>,
+Metadata moves from staged/ to its place as soon as enough keys have signed it.")]
+    Sign {
+        /// The role
+        role: String,
+        #[command(flatten)]
+        folder: Folder,
+        /// Key file; may repeat
+        #[arg(long = "key", value_name = "FILE", required = true)]
+        keys: Vec<PathBuf>,
     },
-    /// Bring the folder's roots to the server; those that it has are skipped
-    PushRoot {
-        /// The folder
-        #[arg(long, value_name = "DIR")]
-        repo: PathBuf,
+    /// Throw away metadata that waits for signatures
+    Discard {
+        /// The role
+        role: String,
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Make the next version of a role's metadata with a new date and nothing else changed
+    #[command(after_help = "\
+Example:
+  whimbrel repo renew targets --repo repo --key release.key")]
+    Renew {
+        /// The role: root, targets or a delegated one
+        role: String,
+        #[command(flatten)]
+        folder: Folder,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Make the next root, with other keys or thresholds
+    #[command(after_help = rotate::EXAMPLES)]
+    Rotate(rotate::RotateArgs),
+    /// Let another role, with its own keys, name some of the targets
+    #[command(after_help = "\
+Examples:
+  A team that may release everything below vision/, two of its three keys needed:
+    whimbrel repo delegate vision --repo repo --path 'vision/*' \\
+        --role-key ann.pub --role-key bob.pub --role-key eve.pub --threshold 2 --key release.key
+  One of two bins, by the SHA-256 of the target's name:
+    whimbrel repo delegate bin-0 --repo repo --hash-prefix 0 --hash-prefix 1 … --role-key bin.pub --key release.key
+
+The role's first, empty metadata is made with it and waits for its keys: `whimbrel repo sign vision --key ann.key`.
+A delegation of the same name is replaced in its place. With a new set of keys, `whimbrel repo renew` lets them sign.")]
+    Delegate(change::DelegateArgs),
+    /// End a delegation
+    Undelegate(change::UndelegateArgs),
+    /// Sign that no device may install a version of a model below this one
+    #[command(after_help = "\
+Example:
+  whimbrel repo floor digits 1.2.0 --repo repo --key release.key
+
+A floor is only lowered by `whimbrel repo downgrade`. `whimbrel model floor` does the same and brings it to the server.")]
+    Floor(change::FloorArgs),
+    /// Sign that devices may go back below a model's floor, down to this version
+    #[command(after_help = "\
+Example:
+  whimbrel repo downgrade digits 1.0.0 --repo repo --key release.key
+
+Such statements are numbered: a device follows each once, so that an old one never takes it back again.")]
+    Downgrade(change::FloorArgs),
+    /// Sign a snapshot of the newest metadata, where no fleet server does it
+    #[command(after_help = "\
+Example:
+  whimbrel repo snapshot --repo repo --key online.key && whimbrel repo timestamp --repo repo --key online.key")]
+    Snapshot {
+        #[command(flatten)]
+        folder: Folder,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Sign a timestamp of the newest snapshot, where no fleet server does it; run it again before it expires
+    #[command(after_help = "\
+Example, every night from cron:
+  whimbrel repo timestamp --repo /srv/models --key online.key --days 2")]
+    Timestamp {
+        #[command(flatten)]
+        folder: Folder,
+        #[command(flatten)]
+        signing: Signing,
+    },
+    /// Versions, expiry and signatures of every role, and what to do next
+    Status {
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Bring everything in the folder that has all its signatures to the server; what that has is skipped
+    Push {
+        #[command(flatten)]
+        folder: Folder,
         #[command(flatten)]
         connection: Connection,
     },
     /// Bring the server's newer metadata into the folder, after checking it against the folder's root
     Pull {
-        /// The folder
-        #[arg(long, value_name = "DIR")]
-        repo: PathBuf,
+        #[command(flatten)]
+        folder: Folder,
         #[command(flatten)]
         connection: Connection,
     },
 }
 
+/// Which folder.
 #[derive(Debug, Args)]
-pub(crate) struct InitArgs {
-    /// The folder, made where it is absent
+pub(crate) struct Folder {
+    /// The folder of signed metadata
     #[arg(long, value_name = "DIR")]
     repo: PathBuf,
-    /// A root key: its key file, which then signs, or a public key; may repeat
-    #[arg(long = "root-key", value_name = "FILE", required = true)]
-    root_keys: Vec<PathBuf>,
-    /// How many root keys must sign a root
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    threshold: u64,
-    /// A key that signs releases: its key file or a public key; may repeat
-    #[arg(long = "targets-key", value_name = "FILE", required = true)]
-    targets_keys: Vec<PathBuf>,
-    /// The server's online public key; asked for with --server where not given
-    #[arg(long, value_name = "FILE")]
-    online_key: Option<PathBuf>,
-    #[command(flatten)]
-    connection: Connection,
+}
+
+impl Folder {
+    fn open(&self) -> Result<Repository, Failure> {
+        Repository::open(&self.repo)
+    }
+}
+
+/// Who signs now, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct Signing {
+    /// Key file that signs now; may repeat
+    #[arg(long = "key", value_name = "FILE")]
+    keys: Vec<PathBuf>,
+    /// Days that the new metadata is good for
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    days: Option<u16>,
+}
+
+impl Signing {
+    fn keys(&self) -> Result<Vec<Key>, Failure> {
+        read_keys(&self.keys)
+    }
+
+    fn given<'a>(&self, keys: &'a [&'a Key]) -> Given<'a> {
+        let life = self.days.map(|days| Duration::days(i64::from(days)));
+        Given { life, ..Given::new(keys, OffsetDateTime::now_utc()) }
+    }
 }
 
 pub(crate) async fn run(command: RepoCommand, output: Output) -> Result<(), Failure> {
     match command {
-        RepoCommand::Init(args) => init(args, output).await,
-        RepoCommand::SignRoot { repo, root_keys } => {
-            let repository = Repository::open(&repo)?;
-            for file in &root_keys {
-                repository.sign_root(&Key::read(file)?)?;
+        RepoCommand::Init(args) => init::run(args, output).await,
+        RepoCommand::Add(args) => change::add(&args, output),
+        RepoCommand::Remove(args) => change::remove(&args, output),
+        RepoCommand::Sign { role, folder, keys } => {
+            let repository = folder.open()?;
+            let mut signed = None;
+            for key in &read_keys(&keys)? {
+                // A key that is not needed any more is no mistake; nothing to sign at all is one.
+                if signed.is_none() || repository.staged(&role)?.is_some() {
+                    signed = Some(repository.sign(&role, key)?);
+                }
             }
-            output.emit(&repository.root_view()?, show)
+            signed.map_or(Ok(()), |view| output.emit(&view, show::role))
         }
-        RepoCommand::PushRoot { repo, connection } => {
-            let repository = Repository::open(&repo)?;
-            let pushed = publish::push_roots(&connection.client()?, &repository).await?;
-            output.emit(&serde_json::json!({ "pushed": pushed }), |_| match pushed {
-                0 => "the server has every root of this folder".to_owned(),
-                n => format!("pushed {n} root(s)"),
+        RepoCommand::Discard { role, folder } => {
+            let version = folder.open()?.discard(&role)?;
+            let discarded = serde_json::json!({ "role": role, "version": version });
+            output.emit(&discarded, |_| format!("version {version} of {role} is not waiting any more"))
+        }
+        RepoCommand::Renew { role, folder, signing } => rotate::renew(&role, &folder, &signing, output),
+        RepoCommand::Rotate(args) => rotate::run(&args, output),
+        RepoCommand::Delegate(args) => change::delegate(&args, output),
+        RepoCommand::Undelegate(args) => change::undelegate(&args, output),
+        RepoCommand::Floor(args) => change::floor(&args, output),
+        RepoCommand::Downgrade(args) => change::downgrade(&args, output),
+        RepoCommand::Snapshot { folder, signing } => {
+            let keys = signing.keys()?;
+            let version = folder.open()?.sign_snapshot(signing.given(&refs(&keys)))?;
+            let signed = serde_json::json!({ "role": "snapshot", "version": version });
+            output.emit(&signed, |_| {
+                format!("snapshot {version} is signed; clients see it with the next timestamp")
             })
         }
-        RepoCommand::Pull { repo, connection } => {
-            let repository = Repository::open(&repo)?;
+        RepoCommand::Timestamp { folder, signing } => {
+            let keys = signing.keys()?;
+            let version = folder.open()?.sign_timestamp(signing.given(&refs(&keys)))?;
+            let signed = serde_json::json!({ "role": "timestamp", "version": version });
+            output.emit(&signed, |_| format!("timestamp {version} is signed"))
+        }
+        RepoCommand::Status { folder } => {
+            output.emit(&folder.open()?.status(OffsetDateTime::now_utc())?, show::status)
+        }
+        RepoCommand::Push { folder, connection } => {
+            let repository = folder.open()?;
+            let pushed = publish::push(&connection.client()?, &repository, output).await?;
+            output.emit(&pushed, |p| match p.files.len() {
+                0 => "the server has everything of this folder".to_owned(),
+                _ => format!(
+                    "pushed {}\nchunks {}\npulled {}",
+                    p.files.join(", "),
+                    p.chunks,
+                    p.pulled.join(", ")
+                ),
+            })
+        }
+        RepoCommand::Pull { folder, connection } => {
+            let repository = folder.open()?;
             let files = publish::pull(&connection.client()?, &repository).await?;
             output.emit(&serde_json::json!({ "files": files }), |_| match files.len() {
                 0 => "the folder has everything".to_owned(),
@@ -101,64 +243,4 @@ pub(crate) async fn run(command: RepoCommand, output: Output) -> Result<(), Fail
             })
         }
     }
-}
-
-async fn init(args: InitArgs, output: Output) -> Result<(), Failure> {
-    let online = match &args.online_key {
-        Some(file) => public_key(&files::read(file, files::FILE_BYTES_MAX)?)
-            .map_err(|e| Failure::usage(format!("reading {}", file.display()), e))?,
-        None if args.connection.is_given() => online_key(&args.connection.client()?).await?,
-        None => {
-            return Err(Failure::usage("making the root of trust", "the server's online key is not known")
-                .hint("give --online-key FILE, or --server, --token-file and --ca to ask for it"));
-        }
-    };
-    let root = keys(&args.root_keys)?;
-    let targets = keys(&args.targets_keys)?;
-    let plan = RootPlan {
-        root: root.iter().map(|k| k.public.clone()).collect(),
-        threshold: args.threshold,
-        targets: targets.into_iter().map(|k| k.public).collect(),
-        online,
-    };
-    let signers: Vec<&Key> = root.iter().filter_map(|k| k.signer.as_ref()).collect();
-    let repository = Repository::init(&args.repo, &plan, &signers, time::OffsetDateTime::now_utc())?;
-    output.emit(&repository.root_view()?, show)
-}
-
-/// The server's key for snapshot and timestamp.
-///
-/// # Errors
-/// When the server cannot be asked, or its answer is no key.
-pub(crate) async fn online_key(client: &Client) -> Result<tuf::Key, Failure> {
-    let value = client.repository().await?.online_key;
-    tuf::Key::from_value(&value).map_err(|e| Failure::failed("reading the server's online key", e))
-}
-
-/// A key by its public half, and the private one where this machine has it.
-struct ListedKey {
-    public: tuf::Key,
-    signer: Option<Key>,
-}
-
-fn keys(files: &[PathBuf]) -> Result<Vec<ListedKey>, Failure> {
-    let read = |file: &PathBuf| {
-        let bytes = files::read(file, files::FILE_BYTES_MAX)?;
-        if let Ok(public) = public_key(&bytes) {
-            return Ok(ListedKey { public, signer: None });
-        }
-        Key::read(file).map(|key| ListedKey { public: key.public(), signer: Some(key) })
-    };
-    files.iter().map(read).collect()
-}
-
-fn show(root: &RootView) -> String {
-    let state = match root.threshold.saturating_sub(root.signatures) {
-        0 => "complete; bring it to the server with `whimbrel repo push-root`".to_owned(),
-        n => format!("{n} more needed; add with `whimbrel repo sign-root`"),
-    };
-    format!(
-        "root     {}\nexpires  {}\nsigned   by {} of {} keys, {} needed: {state}\nsha256   {}",
-        root.file, root.expires, root.signatures, root.keys, root.threshold, root.sha256
-    )
 }

@@ -13,11 +13,11 @@ use crate::{
     error::Failure,
     output::Output,
     publish,
-    repository::{Key, Repository, RootPlan},
+    repository::{Given, Key, ROOT, Repository, RootPlan, TARGETS},
 };
 use semver::Version;
 use std::time::Duration;
-use whimbrel_updater::bundle;
+use whimbrel_updater::{bundle, repo::RoleSpec};
 use whimbrel_wire::{
     ModelName,
     api::{NewRollout, OnFailure, RolloutState, RolloutView},
@@ -81,15 +81,14 @@ async fn sign_root(places: &Places, fleet: &Fleet) -> Result<((Keys, Repository)
         release: Key::generate(&places.key("release"))?,
     };
     let plan = RootPlan {
-        root: vec![keys.root[0].public(), keys.root[1].public()],
-        threshold: 2,
-        targets: vec![keys.release.public()],
+        root: RoleSpec { keys: vec![keys.root[0].public(), keys.root[1].public()], threshold: 2 },
+        targets: RoleSpec { keys: vec![keys.release.public()], threshold: 1 },
         online: online_key(&fleet.client).await?,
     };
     let now = time::OffsetDateTime::now_utc();
     let repository = Repository::init(&places.repository(), &plan, &[&keys.root[0]], now)?;
     // The second signature comes later, as it would from another person on another machine.
-    repository.sign_root(&keys.root[1])?;
+    drop(repository.sign(ROOT, &keys.root[1])?);
     publish::push_roots(&fleet.client, &repository).await?;
     Ok(((keys, repository), "2 of 2 root keys signed; the server accepted it".to_owned()))
 }
@@ -334,8 +333,9 @@ async fn publish(world: &World, operator: &Operator, version: u64) -> Result<Str
     let packed = bundle::pack(&folder).map_err(|e| pack_failure(&folder, &e))?;
     let now = time::OffsetDateTime::now_utc();
     let keys = [&operator.keys.release];
-    operator.repository.sign_bundle(&packed, &keys, now)?;
-    let done = publish::publish(&world.fleet.client, &operator.repository, &packed, operator.output).await?;
+    let (client, repository) = (&world.fleet.client, &operator.repository);
+    drop(repository.sign_bundle(TARGETS, &packed, Given::new(&keys, now))?);
+    let done = publish::publish(client, repository, TARGETS, &packed, operator.output).await?;
     Ok(format!("published with {} of {} chunks to upload", done.uploaded_chunks, done.chunks))
 }
 

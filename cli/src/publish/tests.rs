@@ -32,17 +32,17 @@ async fn a_bundle_is_published_once_and_can_be_verified_offline() {
     assert_eq!(push_roots(&client, &repository).await.expect("again"), 0);
 
     let bundle = operator.bundle("1.0.0", &weights());
-    repository.sign_bundle(&bundle, &[&operator.release], now).expect("signed");
-    let first = publish(&client, &repository, &bundle, QUIET).await.expect("published");
-    assert_eq!((first.uploaded_chunks, first.targets_version), (first.chunks, 2));
-    let again = publish(&client, &repository, &bundle, QUIET).await.expect("again");
-    assert_eq!((again.uploaded_chunks, again.targets_version), (0, 2));
+    operator.sign(&repository, &bundle, now);
+    let first = publish(&client, &repository, TARGETS, &bundle, QUIET).await.expect("published");
+    assert_eq!((first.uploaded_chunks, first.targets_version), (first.chunks, 1));
+    let again = publish(&client, &repository, TARGETS, &bundle, QUIET).await.expect("again");
+    assert_eq!((again.uploaded_chunks, again.targets_version), (0, 1));
 
     let file = operator.dir.path().join("x.wbundle");
     embed(&file, &bundle, &repository).expect("written");
     let root = repository.root(1).expect("there");
     let verified = read_bundle(&file).expect("reads").verify(&root, now).expect("trusted");
-    assert_eq!((verified.root_version, verified.targets_version), (1, 2));
+    assert_eq!((verified.root_version, verified.targets_version), (1, 1));
 }
 
 #[tokio::test]
@@ -55,13 +55,13 @@ async fn a_publication_that_was_cut_off_goes_on_where_it_stopped() {
     let bundle = operator.bundle("1.0.0", &weights());
     let chunks = bundle.chunks().len();
     assert!(chunks > 3, "{chunks} chunks");
-    repository.sign_bundle(&bundle, &[&operator.release], OffsetDateTime::now_utc()).expect("signed");
+    operator.sign(&repository, &bundle, OffsetDateTime::now_utc());
 
     server.kept().chunks_before_failure = Some(2);
-    assert_eq!(exit(publish(&client, &repository, &bundle, QUIET).await), Exit::Failed);
+    assert_eq!(exit(publish(&client, &repository, TARGETS, &bundle, QUIET).await), Exit::Failed);
     assert_eq!(client.repository().await.expect("answers").targets_version, 0, "nothing half published");
     server.kept().chunks_before_failure = None;
-    let rest = publish(&client, &repository, &bundle, QUIET).await.expect("published");
+    let rest = publish(&client, &repository, TARGETS, &bundle, QUIET).await.expect("published");
     assert!(rest.uploaded_chunks <= chunks - 2, "what was there is not sent again");
 }
 
@@ -74,12 +74,19 @@ async fn bundles_signed_together_are_published_in_the_order_of_signing() {
     push_roots(&client, &repository).await.expect("pushed");
     let (one, two) = (operator.bundle("1.0.0", "weights"), operator.bundle("2.0.0", "weights"));
     for bundle in [&one, &two] {
-        repository.sign_bundle(bundle, &[&operator.release], OffsetDateTime::now_utc()).expect("signed");
+        operator.sign(&repository, bundle, OffsetDateTime::now_utc());
     }
-    let early = publish(&client, &repository, &two, QUIET).await.expect_err("the first is not there");
+    let early =
+        publish(&client, &repository, TARGETS, &two, QUIET).await.expect_err("the first is not there");
     assert!(early.why.contains("digits/1.0.0.wbi"), "{early}");
-    assert_eq!(publish(&client, &repository, &one, QUIET).await.expect("published").targets_version, 2);
-    assert_eq!(publish(&client, &repository, &two, QUIET).await.expect("published").targets_version, 3);
+    assert_eq!(
+        publish(&client, &repository, TARGETS, &one, QUIET).await.expect("published").targets_version,
+        1
+    );
+    assert_eq!(
+        publish(&client, &repository, TARGETS, &two, QUIET).await.expect("published").targets_version,
+        2
+    );
 }
 
 #[tokio::test]
@@ -97,17 +104,20 @@ async fn a_folder_that_is_behind_is_told_to_pull() {
     std::fs::write(theirs.join("1.root.json"), repository.root(1).expect("there")).expect("written");
     let theirs = Repository::open(&theirs).expect("opens");
     let one = operator.bundle("1.0.0", "weights");
-    theirs.sign_bundle(&one, &[&operator.release], now).expect("signed");
-    publish(&client, &theirs, &one, QUIET).await.expect("published");
+    operator.sign(&theirs, &one, now);
+    publish(&client, &theirs, TARGETS, &one, QUIET).await.expect("published");
 
     assert!(
         push_targets(&client, &repository).await.expect_err("behind").hint.expect("a hint").contains("pull")
     );
     let pulled = pull(&client, &repository).await.expect("verifies");
-    assert_eq!(pulled, ["2.targets.json", "2.snapshot.json", "timestamp.json"]);
+    assert_eq!(pulled, ["1.targets.json", "1.snapshot.json", "timestamp.json"]);
     let two = operator.bundle("2.0.0", "weights");
-    repository.sign_bundle(&two, &[&operator.release], now).expect("signed");
-    assert_eq!(publish(&client, &repository, &two, QUIET).await.expect("published").targets_version, 3);
+    operator.sign(&repository, &two, now);
+    assert_eq!(
+        publish(&client, &repository, TARGETS, &two, QUIET).await.expect("published").targets_version,
+        2
+    );
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use crate::error::{Exit, Failure};
 use serde_json::Value;
 use std::path::Path;
 use whimbrel_updater::{
-    repo::{KeyFileError, RepoError, SigningKey},
+    repo::{KeyFileError, RepoError, SigningKey, public_key_from_pem},
     tuf,
 };
 
@@ -49,14 +49,17 @@ impl Key {
     }
 }
 
-/// A public key from JSON: a TUF key object, or what `whimbrel key show --json` prints.
+/// A public key: a TUF key object as JSON, what `whimbrel key show --json` prints, or PEM (`BEGIN PUBLIC KEY`).
 ///
 /// # Errors
-/// A sentence when it is neither.
-pub(crate) fn public_key(json: &[u8]) -> Result<tuf::Key, String> {
-    let value: Value = serde_json::from_slice(json).map_err(|e| format!("not JSON: {e}"))?;
+/// A sentence when it is none of them, or of a type that devices cannot check.
+pub(crate) fn public_key(bytes: &[u8]) -> Result<tuf::Key, String> {
+    if let Some(pem) = std::str::from_utf8(bytes).ok().filter(|text| text.contains("BEGIN PUBLIC KEY")) {
+        return public_key_from_pem(pem).map_err(|e| e.to_string());
+    }
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| format!("neither JSON nor PEM: {e}"))?;
     let key = tuf::Key::from_value(value.get("key").unwrap_or(&value)).map_err(|e| e.to_string())?;
-    if key.is_usable() { Ok(key) } else { Err("not an ed25519 public key".to_owned()) }
+    if key.is_usable() { Ok(key) } else { Err("not a public key that devices can check".to_owned()) }
 }
 
 /// The failure that a key file's error stands for.

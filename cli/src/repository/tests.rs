@@ -1,11 +1,13 @@
 //! The operator's path without a server: init, sign, release, and what is refused on the way.
 
+mod roles;
+
 use super::*;
 use crate::error::Exit;
 use time::{Duration, OffsetDateTime, macros::datetime};
 use whimbrel_updater::{
     bundle::{self, Packed, VerifyError},
-    repo,
+    repo::{self, RoleSpec},
     tuf::{Root, Signed, TufError},
 };
 
@@ -29,9 +31,8 @@ impl Operator {
 
     fn plan(&self) -> RootPlan {
         RootPlan {
-            root: self.root.iter().map(Key::public).collect(),
-            threshold: 2,
-            targets: vec![self.release.public()],
+            root: RoleSpec { keys: self.root.iter().map(Key::public).collect(), threshold: 2 },
+            targets: RoleSpec { keys: vec![self.release.public()], threshold: 1 },
             online: self.online.public(),
         }
     }
@@ -41,8 +42,14 @@ impl Operator {
         let [a, b] = &self.root;
         let repository =
             Repository::init(&self.dir.path().join("repo"), &self.plan(), &[a], NOW).expect("made");
-        repository.sign_root(b).expect("signed");
+        assert!(repository.sign(ROOT, b).expect("signed").complete);
         repository
+    }
+
+    /// Signs a bundle as a release.
+    pub(crate) fn sign(&self, repository: &Repository, bundle: &Packed, now: OffsetDateTime) -> u64 {
+        let keys = [&self.release];
+        repository.sign_bundle(TARGETS, bundle, Given::new(&keys, now)).expect("signed").version
     }
 
     pub(crate) fn bundle(&self, version: &str, content: &str) -> Packed {
@@ -58,13 +65,12 @@ impl Operator {
     /// What the server makes of the newest targets.
     pub(crate) fn publish(&self, repository: &Repository, before: Option<&Online>) -> Online {
         let end = NOW + Duration::days(7);
-        let version = repository.targets_version().expect("readable").expect("one");
-        let targets = repository.targets(version).expect("there");
+        let targets = repository.signed(TARGETS).expect("readable").expect("one").bytes;
         let old = before.map(|b| b.snapshot.as_slice());
         let snapshot = repo::snapshot(old, &targets, &self.online, end).expect("signed");
         let old = before.map(|b| b.timestamp.as_slice());
-        let timestamp = repo::timestamp(old, &snapshot, &self.online, end).expect("signed");
-        Online { timestamp, snapshot, targets }
+        let timestamp = repo::timestamp(old, &snapshot, &self.online, NOW, end).expect("signed");
+        Online { timestamp, snapshot, targets, delegated: Vec::new() }
     }
 }
 
@@ -88,18 +94,22 @@ fn a_root_is_complete_only_with_its_threshold_of_signatures() {
     let dir = operator.dir.path().join("repo");
     let [a, b] = &operator.root;
     let repository = Repository::init(&dir, &operator.plan(), &[a], NOW).expect("made");
-    let view = repository.root_view().expect("readable");
-    assert_eq!((view.signatures, view.threshold, view.keys), (1, 2, 2));
+    let view = repository.role_view(ROOT).expect("readable");
+    assert_eq!((view.signatures[0].valid, view.signatures[0].threshold, view.complete), (1, 2, false));
+    assert_eq!(view.signatures[0].missing, [b.id().expect("an id")]);
+    assert_eq!(repository.root_version().expect("readable"), 0, "no client may see it yet");
     assert_eq!(exit(repository.check_complete()), Exit::Refused);
-    assert_eq!(exit(repository.sign_root(&operator.release)), Exit::Refused, "a release key is no root key");
-    repository.sign_root(a).expect("again");
-    assert_eq!(repository.root_view().expect("readable").signatures, 1, "the same key counts once");
-    repository.sign_root(b).expect("signed");
+    assert_eq!(exit(repository.sign(ROOT, &operator.release)), Exit::Refused, "a release key is no root key");
+    let again = repository.sign(ROOT, a).expect("again");
+    assert_eq!(again.signatures[0].valid, 1, "the same key counts once");
+    assert!(repository.sign(ROOT, b).expect("signed").complete);
     repository.check_complete().expect("complete");
     assert!(repo::check_root(None, &repository.root(1).expect("there")).is_ok());
+    assert_eq!(exit(repository.sign(ROOT, a)), Exit::Usage, "nothing waits any more");
 
     assert_eq!(exit(Repository::init(&dir, &operator.plan(), &[a], NOW)), Exit::Usage, "never made twice");
-    let impossible = RootPlan { threshold: 3, ..operator.plan() };
+    let mut impossible = operator.plan();
+    impossible.root.threshold = 3;
     assert_eq!(
         exit(Repository::init(&operator.dir.path().join("other"), &impossible, &[], NOW)),
         Exit::Usage
@@ -112,51 +122,59 @@ fn a_bundle_is_signed_once_and_a_version_never_changes() {
     let operator = Operator::new();
     let repository = operator.repository();
     let one = operator.bundle("1.0.0", "weights");
-    assert_eq!(exit(repository.sign_bundle(&one, &[], NOW)), Exit::Usage, "no key");
-    assert_eq!(repository.targets_version().expect("readable"), None, "and nothing written");
-    assert_eq!(
-        exit(repository.sign_bundle(&one, &[&operator.root[0]], NOW)),
-        Exit::Refused,
-        "not a release key"
-    );
+    let stranger = [&operator.root[0]];
+    let refused = repository.sign_bundle(TARGETS, &one, Given::new(&stranger, NOW));
+    assert_eq!(exit(refused), Exit::Refused, "not a release key");
+    assert_eq!(repository.newest(TARGETS).expect("readable"), None, "and nothing written");
 
-    let key = [&operator.release];
-    let version = repository.sign_bundle(&one, &key, NOW).expect("signed");
-    assert_eq!(repository.sign_bundle(&one, &key, NOW).expect("again"), version);
-    assert_eq!(repository.sign_bundle(&one, &[], NOW).expect("needs no key"), version);
+    let keys = [&operator.release];
+    let (given, nobody) = (Given::new(&keys, NOW), Given::new(&[], NOW));
+    let version = repository.sign_bundle(TARGETS, &one, given).expect("signed").version;
+    assert_eq!(repository.sign_bundle(TARGETS, &one, given).expect("again").version, version);
+    assert_eq!(repository.sign_bundle(TARGETS, &one, nobody).expect("needs no key").version, version);
     let changed = operator.bundle("1.0.0", "other weights");
-    assert_eq!(exit(repository.sign_bundle(&changed, &key, NOW)), Exit::Refused);
+    assert_eq!(exit(repository.sign_bundle(TARGETS, &changed, given)), Exit::Refused);
 
     let two = operator.bundle("2.0.0", "weights");
-    assert_eq!(repository.sign_bundle(&two, &key, NOW).expect("signed"), version + 1);
-    let first = repository.first_targets_with(&one.target_path(), one.index_bytes(), 0).expect("readable");
-    assert_eq!(first, Some(version));
-    let later = repository.first_targets_with(&two.target_path(), two.index_bytes(), version + 1);
+    assert_eq!(repository.sign_bundle(TARGETS, &two, given).expect("signed").version, version + 1);
+    let first = repository.first_with(TARGETS, &one.target_path(), one.index_bytes(), 0);
+    assert_eq!(first.expect("readable"), Some(version));
+    let later = repository.first_with(TARGETS, &two.target_path(), two.index_bytes(), version + 1);
     assert_eq!(later.expect("readable"), None, "published already");
 
     // What a server checks, version by version.
     let root = repository.root(1).expect("there");
     let mut before = None;
     for version in 1..=version + 1 {
-        let targets = repository.targets(version).expect("there");
+        let targets = repository.file(TARGETS, version).expect("there");
         repo::check_targets(&root, before.as_deref(), &targets).expect("accepted");
         before = Some(targets);
     }
 }
 
 #[test]
-fn floors_only_rise() {
+fn floors_only_rise_but_for_numbered_downgrades() {
     let operator = Operator::new();
     let repository = operator.repository();
-    let key = [&operator.release];
+    let keys = [&operator.release];
+    let given = Given::new(&keys, NOW);
     let model = "digits".parse().expect("a name");
-    let floor = |text: &str| repository.set_floor(&model, &text.parse().expect("a version"), &key, NOW);
-    let version = floor("1.2.0").expect("signed");
-    assert_eq!(floor("1.2.0").expect("again"), version);
+    let version = |text: &str| text.parse().expect("a version");
+    let floor = |text: &str| repository.set_floor(&model, &version(text), given);
+    let lower = |text: &str| repository.lower_floor(&model, &version(text), given);
+    assert_eq!(exit(lower("1.0.0")), Exit::Usage, "there is no floor");
+    let first = floor("1.2.0").expect("signed").version;
+    assert_eq!(floor("1.2.0").expect("again").version, first);
     assert_eq!(exit(floor("1.1.9")), Exit::Refused);
-    assert_eq!(floor("2.0.0").expect("raised"), version + 1);
+    assert_eq!(floor("2.0.0").expect("raised").version, first + 1);
     let old = operator.bundle("1.9.0", "weights");
-    assert_eq!(exit(repository.sign_bundle(&old, &key, NOW)), Exit::Refused, "nobody could install it");
+    let refused = repository.sign_bundle(TARGETS, &old, given);
+    assert_eq!(exit(refused), Exit::Refused, "nobody could install it");
+
+    assert_eq!(exit(lower("2.0.0")), Exit::Usage, "the floor is there already");
+    assert_eq!(lower("1.9.0").expect("signed").0, 1);
+    assert!(repository.sign_bundle(TARGETS, &old, given).is_ok(), "now anybody can");
+    assert_eq!(lower("1.8.0").expect("signed").0, 2);
 }
 
 #[test]
@@ -164,7 +182,7 @@ fn metadata_in_a_bundle_lets_it_be_verified_offline() {
     let operator = Operator::new();
     let repository = operator.repository();
     let mut bundle = operator.bundle("1.0.0", "weights");
-    repository.sign_bundle(&bundle, &[&operator.release], NOW).expect("signed");
+    operator.sign(&repository, &bundle, NOW);
     let root = repository.root(1).expect("there");
 
     bundle.metadata = repository.for_bundle().expect("readable");
@@ -193,13 +211,13 @@ fn metadata_in_a_bundle_lets_it_be_verified_offline() {
 fn a_server_cannot_slip_in_other_metadata() {
     let operator = Operator::new();
     let repository = operator.repository();
-    repository.sign_bundle(&operator.bundle("1.0.0", "weights"), &[&operator.release], NOW).expect("signed");
+    operator.sign(&repository, &operator.bundle("1.0.0", "weights"), NOW);
     let online = operator.publish(&repository, None);
 
     // Targets of the same version, signed by the right key, but not those of this folder.
     let other = Operator { dir: tempfile::tempdir().expect("temp dir"), ..operator };
     let theirs = other.repository();
-    theirs.sign_bundle(&other.bundle("9.0.0", "weights"), &[&other.release], NOW).expect("signed");
+    other.sign(&theirs, &other.bundle("9.0.0", "weights"), NOW);
     let foreign = other.publish(&theirs, None);
     // Both repositories have the same keys, so only the comparison of files can tell.
     assert_eq!(exit(repository.adopt(&foreign, NOW)), Exit::Refused);

@@ -61,13 +61,14 @@ fn absent(name: &str) -> Response {
     problem(StatusCode::NOT_FOUND, "not_found", format!("there is no file {name:?}"))
 }
 
-/// `N.role.json`; the number has one way to be written.
+/// `N.role.json`, decoded; the number has one way to be written.
 fn metadata_name(file: &str) -> Option<(RoleFile, u32)> {
     let (version, role) = file.strip_suffix(".json")?.split_once('.')?;
     let number: u32 = version.parse().ok()?;
     let role = [RoleFile::Root, RoleFile::Timestamp, RoleFile::Snapshot, RoleFile::Targets]
         .into_iter()
-        .find(|r| r.as_str() == role)?;
+        .find(|r| r.as_str() == role)
+        .unwrap_or_else(|| RoleFile::Delegated(role.to_owned()));
     (number > 0 && number.to_string() == version).then_some((role, number))
 }
 
@@ -160,8 +161,11 @@ mod tests {
     #[test]
     fn only_names_of_the_protocol_are_files() {
         assert_eq!(metadata_name("12.targets.json"), Some((RoleFile::Targets, 12)));
+        let delegated = |name: &str| RoleFile::Delegated(name.to_owned());
+        assert_eq!(metadata_name("1.a/b #1.json"), Some((delegated("a/b #1"), 1)));
+        assert_eq!(metadata_name("1.2.targets.json"), Some((delegated("2.targets"), 1)));
         for bad in
-            ["0.root.json", "01.root.json", "+1.root.json", "1.mirrors.json", "root.json", "1.root.json.x"]
+            ["0.root.json", "01.root.json", "+1.root.json", "root.json", "1.root.json.x", "x.root.json"]
         {
             assert_eq!(metadata_name(bad), None, "{bad}");
         }

@@ -94,7 +94,8 @@ async fn expiries(state: &Shared) -> String {
     for role in [RoleFile::Root, RoleFile::Timestamp, RoleFile::Snapshot, RoleFile::Targets] {
         match state.fleet.store().newest_metadata(role).await {
             Ok(Some(file)) => {
-                let _ = writeln!(text, "{NAME}{{role=\"{}\"}} {}", role.as_str(), file.expires_ms / 1000);
+                let _ =
+                    writeln!(text, "{NAME}{{role=\"{}\"}} {}", file.role.as_str(), file.expires_ms / 1000);
             }
             Ok(None) => {}
             Err(error) => tracing::error!("{}", crate::service::chain(&error)),

@@ -49,6 +49,7 @@ pub(crate) fn router(shared: &Shared) -> Router {
         .route("/api/v1/repository", get(operator::repository))
         .route("/api/v1/repository/root", post(operator::put_root))
         .route("/api/v1/repository/targets", post(operator::put_targets))
+        .route("/api/v1/repository/delegated/{file}", post(operator::put_delegated))
         .route("/api/v1/repository/targets/{sha256}", put(operator::put_target))
         .route("/api/v1/repository/chunks/missing", post(operator::missing_chunks))
         .route("/api/v1/repository/chunks/{sha256}", put(operator::put_chunk))

@@ -75,6 +75,18 @@ pub(crate) async fn put_targets(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// `POST /api/v1/repository/delegated/{ROLE}.json`, the role's name percent-encoded as in the name of its file.
+pub(crate) async fn put_delegated(
+    State(state): State<Shared>,
+    by: Releaser,
+    Path(file): Path<String>,
+    Raw(bytes): Raw<METADATA_BYTES_MAX>,
+) -> Result<StatusCode, Fault> {
+    let role = file.strip_suffix(".json").ok_or_else(|| Fault::not_found("a role's file ends in .json"))?;
+    state.fleet.put_delegated(role, &bytes, &by.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(crate) async fn put_target(
     State(state): State<Shared>,
     _: Releaser,

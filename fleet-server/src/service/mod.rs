@@ -1,5 +1,6 @@
 //! What the server does, whoever asks: HTTP, MQTT and the web UI all come through here.
 
+mod delegated;
 mod enrol;
 mod fault;
 mod intake;

@@ -12,8 +12,8 @@ use crate::store::{
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use whimbrel_updater::{
-    repo,
-    tuf::{Role as _, RoleName, Root, Target, Targets},
+    repo::{self, NamedRole},
+    tuf::{Role as _, RoleName, Root, Signed, Target, Targets},
 };
 use whimbrel_wire::{
     Digest, Message as _,
@@ -54,8 +54,9 @@ impl Fleet {
         let root = repo::check_root(old.as_ref().map(|f| &f.bytes[..]), bytes).map_err(|e| refused(&e))?;
         root.check_expiry(self.now()).map_err(|e| refused(&e))?;
         self.check_lists_us(&root)?;
-        let file = file::<Root>(RoleFile::Root, bytes.to_vec())?;
-        self.store().publish(&[file], None, &by.actor(), self.now_ms()).await?;
+        let mut files = vec![file::<Root>(RoleFile::Root, bytes.to_vec())?];
+        files.extend(self.resign_under(bytes).await?);
+        self.store().publish(&files, None, &by.actor(), self.now_ms()).await?;
         Ok(())
     }
 
@@ -65,19 +66,27 @@ impl Fleet {
     /// 400 when they are no targets, 403 for their signatures, 409 for their version or for what is missing.
     pub(crate) async fn put_targets(&self, bytes: &[u8], by: &Operator) -> Result<(), Fault> {
         let _guard = self.publishing.lock().await;
-        let Some(root) = self.store().newest_metadata(RoleFile::Root).await? else {
-            return Err(Fault::conflict("publish targets: there is no root yet; upload 1.root.json first"));
-        };
+        let root = self.current_root().await?;
         let old = self.store().newest_metadata(RoleFile::Targets).await?;
-        let targets = repo::check_targets(&root.bytes, old.as_ref().map(|f| &f.bytes[..]), bytes)
-            .map_err(|e| refused(&e))?;
+        let targets =
+            repo::check_targets(&root, old.as_ref().map(|f| &f.bytes[..]), bytes).map_err(|e| refused(&e))?;
         targets.check_expiry(self.now()).map_err(|e| refused(&e))?;
-        let models = self.check_published(&targets).await?;
+        let models = self.check_published(&self.reachable(bytes, None).await?).await?;
         let mut files = vec![file::<Targets>(RoleFile::Targets, bytes.to_vec())?];
-        files.extend(self.sign_for(bytes).await?);
+        files.extend(self.sign_for(&[NamedRole { role: "targets", metadata: bytes }]).await?);
         self.store().publish(&files, Some(&models), &by.actor(), self.now_ms()).await?;
         tracing::info!(version = files[0].version, models = models.len(), "targets published");
         Ok(())
+    }
+
+    /// The newest root, if it lists this server's key: what the server signs is worth nothing otherwise.
+    pub(super) async fn current_root(&self) -> Result<Vec<u8>, Fault> {
+        let Some(root) = self.store().newest_metadata(RoleFile::Root).await? else {
+            return Err(Fault::conflict("sign metadata: there is no root yet; upload 1.root.json first"));
+        };
+        let parsed = Signed::<Root>::parse(&root.bytes).map_err(|e| refused(&e))?;
+        self.check_lists_us(parsed.body())?;
+        Ok(root.bytes)
     }
 
     /// Keeps the index of a bundle.
@@ -132,10 +141,10 @@ impl Fleet {
     }
 
     /// Checks that every target is a bundle whose index and chunks are here, and is what it says.
-    async fn check_published(&self, targets: &Targets) -> Result<Vec<Model>, Fault> {
-        let mut models = Vec::with_capacity(targets.targets.len());
+    pub(super) async fn check_published(&self, targets: &[Target]) -> Result<Vec<Model>, Fault> {
+        let mut models = Vec::with_capacity(targets.len());
         let (mut missing, mut wanted) = (Vec::new(), BTreeSet::new());
-        for target in targets.targets.values() {
+        for target in targets {
             match self.read_target(target).await? {
                 Some((model, index)) => {
                     wanted.extend(index.chunks().map(|c| c.stored));

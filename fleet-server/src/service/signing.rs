@@ -4,19 +4,18 @@ use super::{Fault, Fleet, millis};
 use crate::store::metadata::{MetadataFile, RoleFile};
 use time::{Duration, OffsetDateTime};
 use whimbrel_updater::{
-    repo::{self, RepoError},
+    repo::{self, NamedRole, RepoError},
     tuf::{Role, Signed, Snapshot, Timestamp, TufError},
 };
 
 impl Fleet {
-    /// A snapshot of `targets` and a timestamp of that, to be published with it.
-    pub(super) async fn sign_for(&self, targets: &[u8]) -> Result<[MetadataFile; 2], Fault> {
+    /// A snapshot that names new files of targets roles and a timestamp of that, to be published with them.
+    pub(super) async fn sign_for(&self, named: &[NamedRole<'_>]) -> Result<[MetadataFile; 2], Fault> {
         let now = self.now();
-        let key = &self.parts.online_key;
         let old = self.store().newest_metadata(RoleFile::Snapshot).await?;
         let expires = now + Duration::days(i64::from(self.settings().snapshot_days));
-        let snapshot =
-            repo::snapshot(old.as_ref().map(|f| &f.bytes[..]), targets, key, expires).map_err(own)?;
+        let next = repo::next_snapshot(old.as_ref().map(|f| &f.bytes[..]), named, expires).map_err(own)?;
+        let snapshot = repo::sign(&next, &self.parts.online_key).map_err(own)?;
         let timestamp = self.sign_timestamp(&snapshot, now).await?;
         Ok([file::<Snapshot>(RoleFile::Snapshot, snapshot)?, timestamp])
     }
@@ -24,23 +23,42 @@ impl Fleet {
     /// Signs a new snapshot or timestamp when half of the old one's life is over.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// When the database refuses, or the root does not list this server's key: nobody would trust what it signs.
     pub(crate) async fn renew_signatures(&self) -> Result<(), Fault> {
         let _guard = self.publishing.lock().await;
-        let Some(targets) = self.store().newest_metadata(RoleFile::Targets).await? else { return Ok(()) };
         let Some(snapshot) = self.store().newest_metadata(RoleFile::Snapshot).await? else { return Ok(()) };
         let Some(timestamp) = self.store().newest_metadata(RoleFile::Timestamp).await? else { return Ok(()) };
         let now = self.now();
         let half = |lives: Duration| millis(now + lives / 2);
-        let files = if snapshot.expires_ms < half(Duration::days(i64::from(self.settings().snapshot_days))) {
-            self.sign_for(&targets.bytes).await?.to_vec()
-        } else if timestamp.expires_ms < half(Duration::hours(i64::from(self.settings().timestamp_hours))) {
-            vec![self.sign_timestamp(&snapshot.bytes, now).await?]
-        } else {
+        let snapshot_due =
+            snapshot.expires_ms < half(Duration::days(i64::from(self.settings().snapshot_days)));
+        let timestamp_due =
+            timestamp.expires_ms < half(Duration::hours(i64::from(self.settings().timestamp_hours)));
+        if !snapshot_due && !timestamp_due {
             return Ok(());
+        }
+        self.current_root().await?;
+        let files = if snapshot_due {
+            // What the old one names stays named.
+            self.sign_for(&[]).await?.to_vec()
+        } else {
+            vec![self.sign_timestamp(&snapshot.bytes, now).await?]
         };
         self.store().publish(&files, None, "server", millis(now)).await?;
         Ok(())
+    }
+
+    /// A snapshot and a timestamp anew, where `root` does not vouch for those that are there: it lists another online key.
+    pub(super) async fn resign_under(&self, root: &[u8]) -> Result<Vec<MetadataFile>, Fault> {
+        let Some(snapshot) = self.store().newest_metadata(RoleFile::Snapshot).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(timestamp) = self.store().newest_metadata(RoleFile::Timestamp).await? else {
+            return Ok(Vec::new());
+        };
+        let stands = repo::standing::<Snapshot>(root, &snapshot.bytes).map_err(|e| refused(&e))?.is_met()
+            && repo::standing::<Timestamp>(root, &timestamp.bytes).map_err(|e| refused(&e))?.is_met();
+        if stands { Ok(Vec::new()) } else { Ok(self.sign_for(&[]).await?.to_vec()) }
     }
 
     async fn sign_timestamp(&self, snapshot: &[u8], now: OffsetDateTime) -> Result<MetadataFile, Fault> {
@@ -48,7 +66,7 @@ impl Fleet {
         let expires = now + Duration::hours(i64::from(self.settings().timestamp_hours));
         let key = &self.parts.online_key;
         let bytes =
-            repo::timestamp(old.as_ref().map(|f| &f.bytes[..]), snapshot, key, expires).map_err(own)?;
+            repo::timestamp(old.as_ref().map(|f| &f.bytes[..]), snapshot, key, now, expires).map_err(own)?;
         file::<Timestamp>(RoleFile::Timestamp, bytes)
     }
 }

@@ -5,10 +5,11 @@ use super::{
     decode::{clamp, count, digest, parse},
 };
 use semver::Version;
+use whimbrel_updater::repo::file_name;
 use whimbrel_wire::{Digest, ModelName};
 
-/// The four roles, as files name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A role, as files name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RoleFile {
     /// Keys of every role.
     Root,
@@ -18,16 +19,19 @@ pub(crate) enum RoleFile {
     Snapshot,
     /// What may be installed.
     Targets,
+    /// What may be installed, as a role says to which targets delegate; its name is none of the four above.
+    Delegated(String),
 }
 
 impl RoleFile {
     /// Its name.
-    pub(crate) const fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Root => "root",
             Self::Timestamp => "timestamp",
             Self::Snapshot => "snapshot",
             Self::Targets => "targets",
+            Self::Delegated(name) => name,
         }
     }
 }
@@ -135,7 +139,7 @@ impl Store {
                     .await
                     .doing("drop old metadata")?;
             }
-            let subject = format!("{}.{role}.json", file.version);
+            let subject = file_name(role, Some(u64::from(file.version)));
             let entry =
                 audit::Entry { at_ms: now_ms, actor, action: "metadata.add", subject: &subject, detail: "" };
             audit::append(&mut tx, &entry).await?;

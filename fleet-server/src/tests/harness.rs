@@ -273,7 +273,7 @@ pub(super) fn topic(device: &str, leaf: &str) -> String {
 /// Keys of an operator, and the metadata signed so far.
 pub(super) struct Release {
     pub(super) key: SigningKey,
-    targets: Vec<u8>,
+    pub(super) targets: Vec<u8>,
     first: bool,
 }
 

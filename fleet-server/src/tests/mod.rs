@@ -2,5 +2,6 @@
 
 mod harness;
 mod http;
+mod metadata;
 mod mqtt;
 mod ui;

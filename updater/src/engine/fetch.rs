@@ -53,7 +53,9 @@ async fn survey<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) 
     let (core, model, stop) = (Arc::clone(&context.core), context.model.clone(), Stop::default());
     let flag = stop.flag();
     blocking(move || {
-        let partial = core.slots.partial(&model, bundle)?.ok_or_else(|| missing("the bundle's index"))?;
+        let known = core.known_index(&model);
+        let partial = core.slots.partial(&model, bundle, known.as_ref())?;
+        let partial = partial.ok_or_else(|| missing("the bundle's index"))?;
         plan(&core.slots, &*core.config.disk, partial, &flag)
     })
     .await

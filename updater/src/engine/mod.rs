@@ -14,7 +14,7 @@ pub use workers::CHUNK_WINDOW;
 use crate::{
     disk::{Disk, DiskError, Files},
     journal::{Journal, JournalError, Record, Stage},
-    slots::Slots,
+    slots::{InstalledBundle, SignedIndex, Slots},
     transport::{Backoff, Transport},
     tuf::{Trust, TufError},
 };
@@ -100,6 +100,10 @@ pub(crate) struct Core<H, T> {
     slots: Slots,
     journal: Journal,
     reports: Mutex<BTreeMap<ModelName, ModelReport>>,
+    /// The index of what is being put together, so that it is decoded once.
+    indexes: Mutex<BTreeMap<ModelName, SignedIndex>>,
+    /// Installed bundles that were looked at: reading an index again takes as much memory as the index has bytes.
+    opened: Mutex<BTreeMap<Digest, InstalledBundle>>,
 }
 
 impl<H: Host, T: Transport> Engine<H, T> {
@@ -117,6 +121,8 @@ impl<H: Host, T: Transport> Engine<H, T> {
             journal: Journal::open(disk, &dir.join("journal"))?,
             trust: AsyncMutex::new(None),
             reports: Mutex::default(),
+            indexes: Mutex::default(),
+            opened: Mutex::default(),
             config,
             host,
             transport,
@@ -146,8 +152,14 @@ impl<H: Host, T: Transport> Engine<H, T> {
             let unnamed = self.core.unnamed(&model, &Record::default());
             self.core.clear(&model, unnamed.as_slice());
         }
-        // Older versions kept chunks there.
-        self.core.config.disk.remove_dir_all(&self.core.config.state_dir.join("chunks"))
+        // Older versions kept chunks there. A disk that takes nothing keeps no model from serving.
+        let chunks = self.core.config.state_dir.join("chunks");
+        if self.core.config.disk.size_bytes(&chunks)?.is_some()
+            && let Err(error) = self.core.config.disk.remove_dir_all(&chunks)
+        {
+            tracing::warn!(%error, "old chunks could not be removed");
+        }
+        Ok(())
     }
 
     /// The models whose journal cannot be read, and why. They are not served, and not touched until that is put right.
@@ -236,8 +248,36 @@ impl<H, T> Core<H, T> {
         reports.insert(report.name.clone(), report);
     }
 
+    fn remember(&self, model: &ModelName, index: SignedIndex) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).insert(model.clone(), index);
+    }
+
+    fn known_index(&self, model: &ModelName) -> Option<SignedIndex> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// An installed bundle that was looked at before, if it is still in its place.
+    fn opened(&self, model: &ModelName, bundle: Digest) -> Option<InstalledBundle> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = opened.get(&bundle).filter(|opened| opened.manifest.name == *model)?.clone();
+        let model_file = opened.dir.join(&opened.manifest.model);
+        self.config.disk.size_bytes(&model_file).is_ok_and(|size| size.is_some()).then_some(opened)
+    }
+
+    fn keep_opened(&self, bundle: InstalledBundle) {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(bundle.digest, bundle);
+    }
+
+    fn forget_index(&self, model: &ModelName) {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).remove(model);
+    }
+
     /// Removes what nothing needs of a model. Failing leaves more on the disk than is needed, and nothing else.
     fn clear(&self, model: &ModelName, keep: &[Digest]) {
+        self.forget_index(model);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|digest, bundle| bundle.manifest.name != *model || keep.contains(digest));
+        drop(opened);
         if let Err(error) = self.slots.retain(model, keep) {
             tracing::warn!(%model, %error, "old bundles could not be removed");
         }

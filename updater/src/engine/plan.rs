@@ -9,7 +9,7 @@ use crate::{
     bundle::chunk::is_content,
     disk::{Disk, DiskError},
     machine::Failure,
-    slots::{Partial, Slots},
+    slots::{ContentFile, Partial, Slots},
 };
 use std::{
     path::Path,
@@ -18,7 +18,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use whimbrel_wire::index::FileEntry;
 
 /// Tells work on another thread that nobody waits for it any more. Set when dropped.
 #[derive(Debug, Default)]
@@ -118,11 +117,11 @@ impl Survey<'_> {
         if self.done.iter().all(|done| *done) {
             return Ok(());
         }
-        let Ok(index) = slots.index_of(folder) else { return Ok(()) };
-        index.files.iter().try_for_each(|file| self.copy_file(&folder.join(&file.path), file))
+        let Ok(contents) = slots.contents_of(folder) else { return Ok(()) };
+        contents.files.iter().try_for_each(|file| self.copy_file(&folder.join(&file.path), file))
     }
 
-    fn copy_file(&mut self, path: &Path, file: &FileEntry) -> Result<(), Failure> {
+    fn copy_file(&mut self, path: &Path, file: &ContentFile) -> Result<(), Failure> {
         let mut offset = 0;
         for part in &file.chunks {
             let at = offset;
@@ -133,7 +132,7 @@ impl Survey<'_> {
             }
             self.go_on()?;
             if let Ok(raw) = self.disk.read_at(path, at, part.raw_bytes as usize)
-                && is_content(part, &raw)
+                && same.iter().all(|number| is_content(self.partial.layout().chunk(*number), &raw))
             {
                 self.put(same, &raw)?;
             }

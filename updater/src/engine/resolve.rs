@@ -6,16 +6,17 @@ use super::{
 };
 use crate::{
     disk::DiskError,
-    hash::sha256,
     journal::Offer,
     machine::{Failure, Resolved},
+    slots::SignedIndex,
     transport::Transport,
     tuf::{Target, Trust},
 };
+use bytes::Bytes;
 use semver::Version;
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 use whimbrel_wire::{
-    Digest, Message, ModelName, decode,
+    Digest, Message as _, ModelName,
     index::{Index, target_path},
     manifest::Manifest,
     report::{Reason, ReasonKind},
@@ -35,18 +36,20 @@ pub(super) async fn resolve<H: Host, T: Transport>(
     let index_bytes = index_bytes(core, &context.model, &target, &file).await?;
     let (core, model, offer) = (Arc::clone(core), context.model.clone(), offer.clone());
     blocking(move || {
-        let index: Index = decode(&index_bytes).map_err(|e| refuse(ReasonKind::Malformed, e))?;
-        is_the_one(&index, &model, &offer)?;
-        let bundle = sha256(&index_bytes);
-        let manifest = &index.manifest;
+        let index = SignedIndex::decode(&index_bytes)?;
+        let manifest = &index.index().manifest;
+        is_the_one(manifest, &model, &offer)?;
         fits(manifest, &core.config.agent_version).map_err(Failure::Final)?;
         core.host.accepts(manifest).map_err(Failure::Final)?;
+        let bundle = index.digest();
         if core.slots.open(&model, bundle).is_ok() {
             return Ok(Resolved { bundle, total_bytes: 0, installed: true });
         }
-        make_room(&core, &index, bundle)?;
-        core.slots.begin(bundle, &index_bytes)?;
-        Ok(Resolved { bundle, total_bytes: moved_bytes(&index), installed: false })
+        make_room(&core, index.index(), bundle)?;
+        core.slots.begin(&index, &index_bytes)?;
+        let total_bytes = index.moved_bytes();
+        core.remember(&model, index);
+        Ok(Resolved { bundle, total_bytes, installed: false })
     })
     .await
 }
@@ -105,7 +108,7 @@ async fn index_bytes<H: Host, T: Transport>(
     model: &ModelName,
     target: &Target,
     file: &str,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Bytes, Failure> {
     let size_bytes_max = Index::SIZE_BYTES_MAX as u64;
     if target.length_bytes > size_bytes_max {
         let detail =
@@ -116,17 +119,16 @@ async fn index_bytes<H: Host, T: Transport>(
         && let Some(bytes) = core.slots.index_bytes(model, digest)?
         && target.check(&bytes).is_ok()
     {
-        return Ok(bytes);
+        return Ok(bytes.into());
     }
     let bytes = core.transport.target(file, target.length_bytes).await?;
     target.check(&bytes)?;
-    Ok(bytes.into())
+    Ok(bytes)
 }
 
 /// Whether the index is that of the model and version asked for: the fleet chooses among targets by their path, and must
 /// not be able to pass one off as another.
-fn is_the_one(index: &Index, model: &ModelName, offer: &Offer) -> Result<(), Failure> {
-    let manifest = &index.manifest;
+fn is_the_one(manifest: &Manifest, model: &ModelName, offer: &Offer) -> Result<(), Failure> {
     if manifest.name == *model && manifest.version == offer.version && target_path(manifest) == offer.target {
         return Ok(());
     }
@@ -135,12 +137,6 @@ fn is_the_one(index: &Index, model: &ModelName, offer: &Offer) -> Result<(), Fai
         offer.version, offer.target, manifest.name, manifest.version
     );
     Err(refuse(ReasonKind::Inconsistent, detail))
-}
-
-/// Stored size of all chunks, each counted once.
-fn moved_bytes(index: &Index) -> u64 {
-    let mut seen: BTreeSet<Digest> = BTreeSet::new();
-    index.chunks().filter(|c| seen.insert(c.stored)).map(|c| u64::from(c.stored_bytes)).sum()
 }
 
 /// Whether this program can run the bundle at all.
@@ -194,9 +190,12 @@ mod tests {
             attempt: 1,
             rollout: String::new(),
         };
-        assert!(is_the_one(&index(), &model, &offer("1.2.0", "m/1.2.0.wbi")).is_ok());
-        assert!(is_the_one(&index(), &model, &offer("9.0.0", "m/1.2.0.wbi")).is_err());
-        assert!(is_the_one(&index(), &model, &offer("1.2.0", "m/9.0.0.wbi")).is_err());
-        assert!(is_the_one(&index(), &"n".parse().expect("a name"), &offer("1.2.0", "m/1.2.0.wbi")).is_err());
+        assert!(is_the_one(&index().manifest, &model, &offer("1.2.0", "m/1.2.0.wbi")).is_ok());
+        assert!(is_the_one(&index().manifest, &model, &offer("9.0.0", "m/1.2.0.wbi")).is_err());
+        assert!(is_the_one(&index().manifest, &model, &offer("1.2.0", "m/9.0.0.wbi")).is_err());
+        assert!(
+            is_the_one(&index().manifest, &"n".parse().expect("a name"), &offer("1.2.0", "m/1.2.0.wbi"))
+                .is_err()
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod failures;
+mod hostile;
 mod restarts;
 mod updates;
 
@@ -98,6 +99,7 @@ struct World {
     desired: watch::Sender<Option<DesiredState>>,
     running: Option<(JoinHandle<()>, watch::Receiver<Vec<ModelReport>>)>,
     serial: u64,
+    disk: Arc<dyn Disk>,
 }
 
 fn model() -> ModelName {
@@ -121,6 +123,7 @@ impl World {
             desired: watch::channel(None).0,
             running: None,
             serial: 0,
+            disk: Arc::new(Files),
         };
         world.start().await;
         world
@@ -146,15 +149,21 @@ impl World {
             (new.fails_test, new.fails_load) = (old.fails_test.clone(), old.fails_load.clone());
         }
         self.host = host;
-        let mut config = EngineConfig::new(self.dir.path(), Version::new(0, 1, 0));
-        config.now = now;
-        let engine = Engine::open(config, self.host.clone(), self.server().clone()).await.expect("opens");
+        let engine =
+            Engine::open(self.config(), self.host.clone(), self.server().clone()).await.expect("opens");
         let (sender, reports) = watch::channel(engine.reports());
         let desired = self.desired.subscribe();
         let run = engine.run(desired, move |reports| {
             sender.send_replace(reports);
         });
         self.running = Some((tokio::spawn(run), reports));
+    }
+
+    fn config(&self) -> EngineConfig {
+        let mut config = EngineConfig::new(self.dir.path(), Version::new(0, 1, 0));
+        config.now = now;
+        config.disk = Arc::clone(&self.disk);
+        config
     }
 
     /// Ends the process in the middle of whatever it does.

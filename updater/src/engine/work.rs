@@ -60,12 +60,19 @@ async fn install<H: Host, T: Transport>(
     let (core, model) = (Arc::clone(&context.core), context.model.clone());
     blocking(move || {
         match core.slots.verify(&model, bundle) {
-            Ok(installed) => return Ok(installed),
+            Ok(installed) => {
+                core.keep_opened(installed.clone());
+                return Ok(installed);
+            }
             Err(SlotError::Absent { .. }) => {}
             Err(e) => tracing::warn!(%e, "a damaged bundle is replaced"),
         }
-        let partial = core.slots.partial(&model, bundle)?.ok_or_else(|| missing("the bundle's index"))?;
-        Ok(partial.finish()?)
+        let known = core.known_index(&model);
+        let partial = core.slots.partial(&model, bundle, known.as_ref())?;
+        let installed = partial.ok_or_else(|| missing("the bundle's index"))?.finish()?;
+        core.forget_index(&model);
+        core.keep_opened(installed.clone());
+        Ok(installed)
     })
     .await
 }
@@ -86,8 +93,15 @@ async fn serve<H: Host, T: Transport>(
     context.core.host.serve(&bundle, fallback.as_ref()).await.map_err(Failure::Final)
 }
 
+/// Opens an installed bundle. One that this process has looked at before is not read again.
 fn open<H: Host, T: Transport>(context: &Context<H, T>, bundle: Digest) -> Result<InstalledBundle, Failure> {
-    Ok(context.core.slots.open(&context.model, bundle)?)
+    let core = &context.core;
+    if let Some(opened) = core.opened(&context.model, bundle) {
+        return Ok(opened);
+    }
+    let opened = core.slots.open(&context.model, bundle)?;
+    core.keep_opened(opened.clone());
+    Ok(opened)
 }
 
 /// Runs disk and CPU work beside the network tasks.
@@ -131,6 +145,7 @@ impl From<TransportError> for Failure {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Unavailable { .. } => Self::Later(Reason::new(ReasonKind::Network, error)),
+            TransportError::Tls { .. } => Self::Later(Reason::new(ReasonKind::Tls, error)),
             TransportError::TooLarge { .. } => refuse(ReasonKind::TooLarge, error),
             TransportError::NotFound { .. } | TransportError::Refused { .. } => {
                 refuse(ReasonKind::Network, error)

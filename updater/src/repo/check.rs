@@ -1,5 +1,6 @@
 //! What a server checks before it takes over metadata that operators signed.
 
+use super::{Delegation, RepoError};
 use crate::tuf::{Role, RoleName, Root, Signed, Standing, Targets, Trusted, TufError};
 
 /// Checks a root: version 1 signed as it demands itself, or, after `old`, exactly one version on and signed by both.
@@ -30,12 +31,32 @@ pub fn check_targets(root: &[u8], old: Option<&[u8]>, new: &[u8]) -> Result<Targ
     let root = Signed::<Root>::parse(root)?;
     let new = Signed::<Targets>::parse(new)?;
     root.vouches_for(&new)?;
-    let before = old.map(Signed::<Targets>::parse).transpose()?.map_or(0, |old| old.body().version);
-    let found = new.body().version;
-    if before > 0 && found <= before {
-        return Err(TufError::Replayed { role: RoleName::Targets, found, trusted: before });
+    expect_next(old, new.body().version)?;
+    Ok(new.body().clone())
+}
+
+/// Checks the metadata of a delegated role: signed as its `delegator`, a targets file, demands, and exactly one version after
+/// `old` (version 1 without one).
+///
+/// # Errors
+/// The check that fails; [`RepoError::Invalid`] when the delegator does not delegate to the role.
+pub fn check_delegated(
+    delegator: &[u8],
+    role: &str,
+    old: Option<&[u8]>,
+    new: &[u8],
+) -> Result<Targets, RepoError> {
+    let delegation = Delegation::read_all(delegator)?.into_iter().find(|d| d.name == role);
+    let delegation = delegation.ok_or_else(|| {
+        super::draft::invalid("delegated metadata", format!("nobody delegates to {role:?}"))
+    })?;
+    let Standing { valid, threshold } = delegation.signers.standing::<Targets>(new)?;
+    if (valid as u64) < threshold {
+        let by = format!("the delegation of {role:?}");
+        return Err(TufError::Signature { role: RoleName::Targets, by, valid, threshold }.into());
     }
-    expect_version(RoleName::Targets, found, before.saturating_add(1))?;
+    let new = Signed::<Targets>::parse(new)?;
+    expect_next(old, new.body().version)?;
     Ok(new.body().clone())
 }
 
@@ -47,6 +68,15 @@ pub fn standing<T: Role>(root: &[u8], metadata: &[u8]) -> Result<Standing, TufEr
     let root = Signed::<Root>::parse(root)?;
     let metadata = Signed::<T>::parse(metadata)?;
     Ok(metadata.standing(root.body().role(T::NAME), &root.body().keys))
+}
+
+/// Checks that targets of version `found` come right after `old`.
+fn expect_next(old: Option<&[u8]>, found: u64) -> Result<(), TufError> {
+    let before = old.map(Signed::<Targets>::parse).transpose()?.map_or(0, |old| old.body().version);
+    if before > 0 && found <= before {
+        return Err(TufError::Replayed { role: RoleName::Targets, found, trusted: before });
+    }
+    expect_version(RoleName::Targets, found, before.saturating_add(1))
 }
 
 fn expect_version(role: RoleName, found: u64, expected: u64) -> Result<(), TufError> {

@@ -59,18 +59,30 @@ impl Draft {
         let what = T::NAME.as_str();
         let version = Signed::<T>::parse(old)?.body().version();
         let version = version.checked_add(1).ok_or_else(|| invalid(what, "no higher version is left"))?;
-        let mut file = value(what, old)?;
+        let mut draft = Self::again::<T>(old, expires)?;
+        draft.set("version", json!(version));
+        Ok(draft)
+    }
+
+    /// The same version once more, with all that is in it: for a file that nobody was given yet.
+    pub(super) fn again<T: Role>(unpublished: &[u8], expires: OffsetDateTime) -> Result<Self, RepoError> {
+        let what = T::NAME.as_str();
+        Signed::<T>::parse(unpublished)?;
+        let mut file = value(what, unpublished)?;
         let Some(Value::Object(signed)) = file.get_mut("signed").map(Value::take) else {
             return Err(invalid(what, "no \"signed\" object"));
         };
         let mut draft = Self { what, signed };
-        draft.set("version", json!(version));
         draft.expires(expires)?;
         Ok(draft)
     }
 
     pub(super) fn set(&mut self, field: &str, value: Value) {
         self.signed.insert(field.to_owned(), value);
+    }
+
+    pub(super) fn remove(&mut self, field: &str) {
+        self.signed.remove(field);
     }
 
     /// The object in a field, made when absent.
@@ -86,11 +98,16 @@ impl Draft {
     }
 
     fn expires(&mut self, expires: OffsetDateTime) -> Result<(), RepoError> {
-        let text = expires.to_offset(time::UtcOffset::UTC).format(&DATE);
-        let text = text.map_err(|e| invalid(self.what, format!("expiry date: {e}")))?;
+        let text = date(self.what, expires)?;
         self.set("expires", json!(text));
         Ok(())
     }
+}
+
+/// A date as metadata carries it.
+pub(super) fn date(what: &'static str, at: OffsetDateTime) -> Result<String, RepoError> {
+    let text = at.to_offset(time::UtcOffset::UTC).format(&DATE);
+    text.map_err(|e| invalid(what, format!("a date: {e}")))
 }
 
 /// The object in a field of another, made when absent; `None` when something else is there.

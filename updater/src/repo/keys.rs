@@ -1,10 +1,11 @@
 //! Private keys in files.
 
-use crate::tuf::Key;
+use crate::tuf::{Key, KeyError};
 use ed25519_dalek::{
     Signer,
     pkcs8::{DecodePrivateKey, EncodePrivateKey, spki::der::pem::LineEnding},
 };
+use serde_json::json;
 use std::{
     fmt,
     fs::{self, OpenOptions},
@@ -122,6 +123,25 @@ impl SigningKey {
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message).to_bytes()
     }
+}
+
+/// Reads a public key in PEM (`BEGIN PUBLIC KEY`): ed25519, ECDSA P-256 or RSA, as the TUF key object that its type has.
+///
+/// # Errors
+/// When it is of no type that this build can check.
+pub fn public_key_from_pem(pem: &str) -> Result<Key, KeyError> {
+    use ed25519_dalek::pkcs8::DecodePublicKey as _;
+    if let Ok(key) = ed25519_dalek::VerifyingKey::from_public_key_pem(pem) {
+        return Ok(Key::ed25519(key));
+    }
+    for (keytype, scheme) in [("ecdsa", "ecdsa-sha2-nistp256"), ("rsa", "rsassa-pss-sha256")] {
+        let value = json!({"keytype": keytype, "scheme": scheme, "keyval": {"public": pem}});
+        let key = Key::from_value(&value)?;
+        if key.is_usable() {
+            return Ok(key);
+        }
+    }
+    Err(KeyError("not an ed25519, ECDSA P-256 or RSA public key in PEM".into()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use super::{
     RepoError,
     draft::{Draft, invalid},
 };
-use crate::tuf::{Key, RoleName, Root, Signed};
+use crate::tuf::{Key, Role, RoleKeys, RoleName, Root, Signed, Standing};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 const WHAT: &str = "root metadata";
@@ -17,6 +18,36 @@ pub struct RoleSpec {
     pub keys: Vec<Key>,
     /// How many distinct ones must sign.
     pub threshold: u64,
+}
+
+impl RoleSpec {
+    /// The ids of the keys, if `threshold` distinct ones of them can sign.
+    pub(super) fn ids(&self, what: &'static str, name: &str) -> Result<Vec<String>, RepoError> {
+        let mut ids = Vec::with_capacity(self.keys.len());
+        for (index, key) in self.keys.iter().enumerate() {
+            let id = key.id()?;
+            if self.keys.iter().take(index).any(|earlier| earlier.is_same(key)) {
+                return Err(invalid(what, format!("{name:?} lists key {id} twice")));
+            }
+            ids.push(id);
+        }
+        if self.threshold == 0 || self.threshold > ids.len() as u64 {
+            let reason = format!("{name:?}: threshold {} of {} keys", self.threshold, ids.len());
+            return Err(invalid(what, reason));
+        }
+        Ok(ids)
+    }
+
+    /// How many of these keys signed a metadata file of a role.
+    ///
+    /// # Errors
+    /// When the file is not of that role.
+    pub fn standing<T: Role>(&self, metadata: &[u8]) -> Result<Standing, RepoError> {
+        let ids = self.keys.iter().map(Key::id).collect::<Result<Vec<_>, _>>()?;
+        let keys: BTreeMap<String, Key> = ids.iter().cloned().zip(self.keys.iter().cloned()).collect();
+        let role = RoleKeys { keyids: ids.into_iter().collect(), threshold: self.threshold };
+        Ok(Signed::<T>::parse(metadata)?.standing(&role, &keys))
+    }
 }
 
 /// The keys of every role.
@@ -56,6 +87,27 @@ impl RootSpec {
         })
     }
 
+    /// The keys of a role.
+    #[must_use]
+    pub const fn role(&self, name: RoleName) -> &RoleSpec {
+        match name {
+            RoleName::Root => &self.root,
+            RoleName::Targets => &self.targets,
+            RoleName::Snapshot => &self.snapshot,
+            RoleName::Timestamp => &self.timestamp,
+        }
+    }
+
+    /// The keys of a role, to change them.
+    pub const fn role_mut(&mut self, name: RoleName) -> &mut RoleSpec {
+        match name {
+            RoleName::Root => &mut self.root,
+            RoleName::Targets => &mut self.targets,
+            RoleName::Snapshot => &mut self.snapshot,
+            RoleName::Timestamp => &mut self.timestamp,
+        }
+    }
+
     fn roles(&self) -> [(RoleName, &RoleSpec); 4] {
         [
             (RoleName::Root, &self.root),
@@ -68,19 +120,8 @@ impl RootSpec {
     fn write(&self, draft: &mut Draft) -> Result<(), RepoError> {
         let (mut keys, mut roles) = (Map::new(), Map::new());
         for (name, role) in self.roles() {
-            let mut ids = Vec::new();
-            for key in &role.keys {
-                let id = key.id()?;
-                if ids.contains(&id) {
-                    return Err(invalid(WHAT, format!("{name} lists key {id} twice")));
-                }
-                keys.insert(id.clone(), key.to_value());
-                ids.push(id);
-            }
-            if role.threshold == 0 || role.threshold > ids.len() as u64 {
-                let reason = format!("{name}: threshold {} of {} keys", role.threshold, ids.len());
-                return Err(invalid(WHAT, reason));
-            }
+            let ids = role.ids(WHAT, name.as_str())?;
+            keys.extend(ids.iter().cloned().zip(role.keys.iter().map(Key::to_value)));
             roles.insert(name.to_string(), json!({"keyids": ids, "threshold": role.threshold}));
         }
         draft.set("keys", Value::Object(keys));
@@ -88,6 +129,16 @@ impl RootSpec {
         draft.set("consistent_snapshot", json!(true));
         Ok(())
     }
+}
+
+/// The unpublished root `draft` with other keys, without signatures; its version stays.
+///
+/// # Errors
+/// As [`next_root`].
+pub fn amend_root(draft: &[u8], spec: &RootSpec, expires: OffsetDateTime) -> Result<Vec<u8>, RepoError> {
+    let mut draft = Draft::again::<Root>(draft, expires)?;
+    spec.write(&mut draft)?;
+    draft.finish::<Root>()
 }
 
 /// Root version 1, without signatures.

@@ -1,6 +1,6 @@
 //! Removing what nothing needs any more.
 
-use super::{INDEX_FILE, Slots, partial::partial_digest, read_slot};
+use super::{INDEX_FILE, Slots, outline::Peek, partial::partial_digest, read_index};
 use crate::disk::DiskError;
 use semver::Version;
 use std::path::{Path, PathBuf};
@@ -69,11 +69,13 @@ impl Slots {
         model: &ModelName,
         named: &[Digest],
     ) -> Result<Option<(Digest, Version)>, DiskError> {
-        let floor = self.newest(model, named);
+        let mut others = self.entries(model)?;
+        others.retain(|(_, entry)| matches!(entry, Entry::Installed(digest) if !named.contains(digest)));
+        let floor = if others.is_empty() { None } else { self.newest(model, named) };
         let mut found: Option<(Digest, Version)> = None;
-        for (path, entry) in self.entries(model)? {
+        for (path, entry) in others {
             let Entry::Installed(digest) = entry else { continue };
-            let Some(version) = self.version_in(&path).filter(|_| !named.contains(&digest)) else { continue };
+            let Some(version) = self.version_in(&path) else { continue };
             let highest = found.as_ref().map(|(_, version)| version).or(floor.as_ref());
             if highest.is_none_or(|highest| version > *highest) {
                 found = Some((digest, version));
@@ -96,9 +98,14 @@ impl Slots {
     }
 
     fn newest_partial(&self, model: &ModelName, keep: &[Digest]) -> Result<Option<Digest>, DiskError> {
+        let mut partials = self.entries(model)?;
+        partials.retain(|(_, entry)| matches!(entry, Entry::Partial(_)));
+        if partials.is_empty() {
+            return Ok(None);
+        }
         let mut highest = self.newest(model, keep);
         let mut newest = None;
-        for (path, entry) in self.entries(model)? {
+        for (path, entry) in partials {
             let Entry::Partial(digest) = entry else { continue };
             let Some(version) = self.version_in(&path) else { continue };
             if highest.as_ref().is_none_or(|highest| version > *highest) {
@@ -116,7 +123,8 @@ impl Slots {
 
     /// The version that the index in a folder states; `None` when that cannot be read.
     fn version_in(&self, dir: &Path) -> Option<Version> {
-        Some(read_slot(&*self.disk, dir).ok()?.0.manifest.version)
+        let (peek, _): (Peek, Digest) = read_index(&*self.disk, dir).ok()?;
+        Some(peek.manifest.version)
     }
 
     fn entries(&self, model: &ModelName) -> Result<Vec<(PathBuf, Entry)>, DiskError> {

@@ -4,9 +4,12 @@
 //! again tells both apart after any end of the process or of the power, so nothing here needs to be durable
 //! before [`Partial::finish`].
 
-use super::{INDEX_FILE, InstalledBundle, Layout, SlotError, Slots, check_file, folders, read_slot};
+use super::{INDEX_FILE, InstalledBundle, Layout, SlotError, Slots, check_file, folders};
 use crate::{
-    bundle::chunk::is_content,
+    bundle::{
+        Packed,
+        chunk::{is_content, unpack},
+    },
     disk::{Disk, DiskError, create_dirs},
     hash::sha256,
 };
@@ -15,12 +18,53 @@ use std::{
     sync::Arc,
 };
 use whimbrel_wire::{
-    DecodeError, Digest, Message as _, ModelName, decode,
+    Digest, Message as _, ModelName, decode,
     index::{FileEntry, Index},
 };
 
 /// Ends the name of a bundle's folder while it is put together.
 const PARTIAL: &str = ".partial";
+
+/// A bundle's index, decoded once: it may have many megabytes.
+#[derive(Debug, Clone)]
+pub struct SignedIndex {
+    digest: Digest,
+    layout: Arc<Layout>,
+}
+
+impl SignedIndex {
+    /// Decodes an index and checks that a bundle of it can be installed.
+    ///
+    /// # Errors
+    /// When it is none, or holds a file of the index's own name.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SlotError> {
+        let digest = sha256(bytes);
+        let index: Index = decode(bytes).map_err(|source| SlotError::Index { digest, source })?;
+        if index.file(INDEX_FILE).is_some() {
+            return Err(SlotError::Unfit { digest, reason: format!("it holds a file named {INDEX_FILE}") });
+        }
+        Ok(Self { digest, layout: Arc::new(Layout::new(index)) })
+    }
+
+    /// SHA-256 of the bytes: the bundle's identity.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        self.layout.index()
+    }
+
+    /// Stored size of all chunks, each content counted once.
+    #[must_use]
+    pub fn moved_bytes(&self) -> u64 {
+        let firsts = self.layout.contents().filter_map(|same| same.first());
+        firsts.map(|number| u64::from(self.layout.chunk(*number).stored_bytes)).sum()
+    }
+}
 
 /// A bundle being put together.
 #[derive(Debug)]
@@ -28,7 +72,7 @@ pub struct Partial {
     slots: Slots,
     digest: Digest,
     dir: PathBuf,
-    layout: Layout,
+    layout: Arc<Layout>,
 }
 
 impl Slots {
@@ -41,38 +85,46 @@ impl Slots {
     /// Keeps the signed index of a bundle that is to be put together; what is there of its files stays.
     ///
     /// # Errors
-    /// When the index does not have this hash, is none, or the disk refuses.
-    pub fn begin(&self, digest: Digest, index_bytes: &[u8]) -> Result<(), SlotError> {
-        let index = checked_index(digest, index_bytes)?;
-        let dir = self.partial_path(&index.manifest.name, digest);
+    /// When the bytes are not those of the index, or the disk refuses.
+    pub fn begin(&self, index: &SignedIndex, bytes: &[u8]) -> Result<(), SlotError> {
+        let digest = index.digest;
+        let dir = self.partial_path(&index.index().manifest.name, digest);
         create_dirs(&*self.disk, &dir)?;
-        if self.index_bytes_in(&dir, digest)?.is_none() {
-            self.disk.write(&dir.join(INDEX_FILE), index_bytes)?;
+        if self.index_bytes_in(&dir, digest)?.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if sha256(bytes) != digest {
+            return Err(SlotError::Unfit { digest, reason: "the index has another hash".into() });
+        }
+        Ok(self.disk.write(&dir.join(INDEX_FILE), bytes)?)
     }
 
     /// A bundle that [`Slots::begin`] was called for, or one that is installed but damaged and can be put together anew; `None` when
-    /// its index is nowhere.
+    /// its index is nowhere. An index that is `known` is not decoded again.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn partial(&self, model: &ModelName, digest: Digest) -> Result<Option<Partial>, SlotError> {
+    pub fn partial(
+        &self,
+        model: &ModelName,
+        digest: Digest,
+        known: Option<&SignedIndex>,
+    ) -> Result<Option<Partial>, SlotError> {
         let dir = self.partial_path(model, digest);
-        let bytes = match self.index_bytes_in(&dir, digest)? {
-            Some(bytes) => bytes,
-            None => match self.index_bytes_in(&self.path(model, digest), digest)? {
-                Some(bytes) => {
-                    self.begin(digest, &bytes)?;
-                    bytes
-                }
-                None => return Ok(None),
-            },
+        let known = known.filter(|known| known.digest == digest);
+        let index = match known {
+            Some(known) if self.disk.size_bytes(&dir.join(INDEX_FILE))?.is_some() => known.clone(),
+            _ => {
+                let Some(bytes) = self.index_bytes(model, digest)? else { return Ok(None) };
+                let index = match known {
+                    Some(known) => known.clone(),
+                    None => SignedIndex::decode(&bytes)?,
+                };
+                self.begin(&index, &bytes)?;
+                index
+            }
         };
-        let index = checked_index(digest, &bytes)?;
-        // Freed before the layout is made: an index may have many megabytes.
-        drop(bytes);
-        Ok(Some(Partial { slots: self.clone(), digest, dir, layout: Layout::new(index) }))
+        Ok(Some(Partial { slots: self.clone(), digest, dir, layout: index.layout }))
     }
 
     /// The signed index of a bundle that is installed or being put together, if it is whole.
@@ -84,6 +136,26 @@ impl Slots {
             Some(bytes) => Ok(Some(bytes)),
             None => self.index_bytes_in(&self.path(model, digest), digest),
         }
+    }
+
+    /// Installs a bundle that is in memory.
+    ///
+    /// # Errors
+    /// When a chunk is missing or wrong, or the disk refuses; nothing is in place then.
+    pub fn install(&self, packed: &Packed) -> Result<InstalledBundle, SlotError> {
+        let index = SignedIndex::decode(packed.index_bytes())?;
+        self.begin(&index, packed.index_bytes())?;
+        let (model, digest) = (&packed.index().manifest.name, packed.digest());
+        let partial = self.partial(model, digest, Some(&index))?;
+        let partial = partial.ok_or_else(|| SlotError::Absent { dir: self.partial_path(model, digest) })?;
+        partial.prepare()?;
+        for (number, part) in (0..).zip(packed.index().chunks()) {
+            let stored = packed.chunks().get(&part.stored);
+            if let Some(raw) = stored.and_then(|stored| unpack(part, stored).ok()) {
+                partial.write(number, &raw)?;
+            }
+        }
+        partial.finish()
     }
 
     /// Bytes of disk that the files of a bundle being put together take already.
@@ -121,7 +193,7 @@ impl Partial {
 
     /// Its index, with its chunks numbered.
     #[must_use]
-    pub const fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
@@ -178,7 +250,7 @@ impl Partial {
     pub fn seal_file(&self, number: usize) -> Result<(), SlotError> {
         let Some(file) = self.layout.index().files.get(number) else { return Ok(()) };
         let path = self.dir.join(&file.path);
-        if check_file(&**self.disk(), &path, file)? {
+        if check_file(&**self.disk(), &path, file.size_bytes, file.sha256)? {
             return Ok(self.disk().sync_file(&path)?);
         }
         let whole = self.disk().size_bytes(&path)? == Some(file.size_bytes);
@@ -209,24 +281,12 @@ impl Partial {
         self.disk().remove_dir_all(&place)?;
         self.disk().rename(&self.dir, &place)?;
         self.disk().sync_dir(&self.slots.dir.join(model.as_str()))?;
-        Ok(read_slot(&**self.disk(), &place)?.0)
+        Ok(InstalledBundle { manifest: index.manifest.clone(), dir: place, digest: self.digest })
     }
 
     fn disk(&self) -> &Arc<dyn Disk> {
         &self.slots.disk
     }
-}
-
-/// The index, if it has the hash and can be installed.
-fn checked_index(digest: Digest, bytes: &[u8]) -> Result<Index, SlotError> {
-    if sha256(bytes) != digest {
-        return Err(SlotError::Unfit { digest, reason: "the index has another hash".into() });
-    }
-    let index: Index = decode(bytes).map_err(|source: DecodeError| SlotError::Index { digest, source })?;
-    if index.file(INDEX_FILE).is_some() {
-        return Err(SlotError::Unfit { digest, reason: format!("it holds a file named {INDEX_FILE}") });
-    }
-    Ok(index)
 }
 
 /// The bundle that a folder of this name is for, while it is put together.

@@ -19,8 +19,10 @@ fn device() -> Device {
 
 /// A bundle being put together, with its files made.
 fn begin(device: &Device, packed: &Packed) -> Partial {
-    device.slots.begin(packed.digest(), packed.index_bytes()).expect("begins");
-    let partial = device.slots.partial(&device.model, packed.digest()).expect("opens").expect("was begun");
+    let index = SignedIndex::decode(packed.index_bytes()).expect("an index");
+    device.slots.begin(&index, packed.index_bytes()).expect("begins");
+    let partial = device.slots.partial(&device.model, packed.digest(), Some(&index)).expect("opens");
+    let partial = partial.expect("was begun");
     partial.prepare().expect("makes the files");
     partial
 }
@@ -94,7 +96,7 @@ fn a_torn_index_is_not_believed_and_written_again() {
     for torn in [&b""[..], b"junk", &packed.index_bytes()[1..]] {
         fs::write(&path, torn).expect("tears");
         assert_eq!(device.slots.index_bytes(&device.model, packed.digest()).expect("reads"), None);
-        assert!(device.slots.partial(&device.model, packed.digest()).expect("looks").is_none());
+        assert!(device.slots.partial(&device.model, packed.digest(), None).expect("looks").is_none());
         begin(&device, &packed);
         let bytes = device.slots.index_bytes(&device.model, packed.digest()).expect("reads");
         assert_eq!(bytes.as_deref(), Some(packed.index_bytes()));
@@ -109,7 +111,8 @@ fn damage_is_seen_and_the_bundle_can_be_put_together_anew() {
     assert!(device.slots.open(&device.model, packed.digest()).is_ok(), "the size is the same");
     assert!(matches!(device.slots.verify(&device.model, packed.digest()), Err(SlotError::Damaged { .. })));
     assert!(InstalledBundle::open(&bundle.dir).is_err());
-    let anew = device.slots.partial(&device.model, packed.digest()).expect("opens").expect("has its index");
+    let anew = device.slots.partial(&device.model, packed.digest(), None).expect("opens");
+    let anew = anew.expect("has its index");
     anew.prepare().expect("makes the files");
     (0..count(&anew)).for_each(|number| put(&anew, &packed, number));
     anew.finish().expect("mends");
@@ -123,7 +126,8 @@ fn damage_is_seen_and_the_bundle_can_be_put_together_anew() {
 #[test]
 fn an_index_of_another_hash_is_not_begun() {
     let (device, packed) = (device(), pack("m", "1.0.0", b"model", ""));
-    let result = device.slots.begin(Digest::new([0; 32]), packed.index_bytes());
+    let index = SignedIndex::decode(packed.index_bytes()).expect("an index");
+    let result = device.slots.begin(&index, &packed.index_bytes()[1..]);
     assert!(matches!(result, Err(SlotError::Unfit { .. })));
 }
 

@@ -1,25 +1,36 @@
 //! The fleet server's HTTPS paths.
 
+mod answer;
+mod pace;
+
 use super::{Backoff, Transport, TransportError};
 use crate::tuf::Source;
+use answer::{Verdict, judge};
 use bytes::{Bytes, BytesMut};
-use reqwest::{Client, Response, StatusCode, header::RETRY_AFTER};
-use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use pace::{Pace, Watch};
+use reqwest::{Client, Response, Url, header::RANGE};
+use std::{
+    error::Error,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
 use whimbrel_wire::Digest;
 
 /// Tries of one file before the failure is passed on.
 const TRIES_MAX: u32 = 3;
 /// Longest wait for an answer to begin.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Longest wait for a whole body: this, and a second for each [`SLOWEST_BYTES_PER_S`] that may come.
-const BODY: Duration = Duration::from_secs(60);
-/// A connection slower than this is given up.
-const SLOWEST_BYTES_PER_S: u64 = 1024;
-/// Longest wait that a server can ask for within one call.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// Longest wait that is sat out within one call. A server that asks for more is left alone so long, and calls fail meanwhile.
+const SAT_OUT_MAX: Duration = Duration::from_secs(30);
+/// Longest time that a server can ask to be left alone for.
+const QUIET_MAX: Duration = Duration::from_secs(3600);
 
 /// Fetches metadata, targets and chunks below three addresses.
+///
+/// What comes from another scheme, host or port than was asked is not taken, whatever the client does about redirects: no file of ours
+/// is elsewhere, and a network that wants a login first answers with one.
 #[derive(Debug, Clone)]
 pub struct Https {
     client: Client,
@@ -27,6 +38,16 @@ pub struct Https {
     targets: String,
     chunks: String,
     backoff: Backoff,
+    pace: Pace,
+    /// Until when the server asked to be left alone.
+    quiet: Arc<Mutex<Option<Instant>>>,
+}
+
+/// Whether a file may be asked for in parts: one that is named by its hash is the same each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Immutable,
+    Changing,
 }
 
 impl Https {
@@ -45,42 +66,134 @@ impl Https {
     pub fn plain(client: Client, metadata: &str, targets: &str) -> Self {
         let backoff = Backoff { first: Duration::from_millis(500), max: Duration::from_secs(10) };
         let base = |text: &str| text.trim_end_matches('/').to_owned();
-        Self { client, metadata: base(metadata), targets: base(targets), chunks: String::new(), backoff }
+        Self {
+            client,
+            metadata: base(metadata),
+            targets: base(targets),
+            chunks: String::new(),
+            backoff,
+            pace: Pace::SLOWEST,
+            quiet: Arc::default(),
+        }
     }
 
-    /// Fetches `what`, again a few times while that may help.
-    async fn get(&self, what: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
+    /// With another pace, and hardly a pause between tries.
+    #[cfg(test)]
+    pub(crate) fn for_test(self, window: Duration, bytes_min: u64) -> Self {
+        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) };
+        Self { pace: Pace { window, bytes_min }, backoff, ..self }
+    }
+
+    /// Fetches `what`, again a few times while that may help. What came before a connection broke is not asked for again.
+    async fn get(&self, what: &str, size_bytes_max: u64, kind: Kind) -> Result<Bytes, TransportError> {
         let mut tries = 1;
+        let mut have = BytesMut::new();
         loop {
-            let failure = match self.get_once(what, size_bytes_max).await {
-                Ok(bytes) => return Ok(bytes),
+            self.is_welcome(what)?;
+            let failure = match self.get_once(what, size_bytes_max, &mut have).await {
+                Ok(()) => return Ok(have.freeze()),
                 Err(e) if !e.is_temporary() || tries == TRIES_MAX => return Err(e),
                 Err(e) => e,
             };
+            if kind == Kind::Changing {
+                have.clear();
+            }
             let asked = match &failure {
                 TransportError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
                 _ => Duration::ZERO,
             };
+            if asked > SAT_OUT_MAX {
+                self.leave_alone(asked.min(QUIET_MAX));
+                return Err(failure);
+            }
             tracing::debug!(%failure, tries, "will try again");
-            sleep(self.backoff.jittered(tries).max(asked.min(RETRY_AFTER_MAX))).await;
+            sleep(self.backoff.jittered(tries).max(asked)).await;
             tries += 1;
         }
     }
 
-    async fn get_once(&self, what: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        let late = |why: &str| unavailable(what, why, None);
-        let sent = timeout(ANSWER, self.client.get(what).send());
-        let answer = sent.await.map_err(|_| late("no answer in time"))?;
-        let answer = answer.map_err(|e| unavailable(what, &chain(&e), None))?;
-        let answer = accepted(what, answer)?;
-        let limit = BODY + Duration::from_secs(size_bytes_max / SLOWEST_BYTES_PER_S);
-        timeout(limit, body(what, answer, size_bytes_max)).await.map_err(|_| late("too slow"))?
+    /// Adds to `have` what is missing of the file.
+    async fn get_once(
+        &self,
+        what: &str,
+        size_bytes_max: u64,
+        have: &mut BytesMut,
+    ) -> Result<(), TransportError> {
+        let from = have.len() as u64;
+        let mut request = self.client.get(what);
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        let answer = timeout(ANSWER, request.send()).await;
+        let answer = answer.map_err(|_| unavailable(what, "no answer in time", None))?;
+        let answer = answer.map_err(|e| failed(what, &e))?;
+        if !is_same_origin(what, answer.url()) {
+            let why = format!("the answer came from {}, which is another place", answer.url());
+            return Err(unavailable(what, &why, None));
+        }
+        match judge(answer.status(), answer.headers(), from) {
+            Verdict::Rest => {}
+            Verdict::Whole => have.clear(),
+            Verdict::Again => {
+                have.clear();
+                return Err(unavailable(what, "the server does not give the rest", None));
+            }
+            Verdict::Absent => return Err(TransportError::NotFound { what: what.to_owned() }),
+            Verdict::Later { why, retry_after } => return Err(unavailable(what, &why, retry_after)),
+            Verdict::Refused { why } => return Err(TransportError::Refused { what: what.to_owned(), why }),
+        }
+        self.body(what, answer, size_bytes_max, have).await
+    }
+
+    /// Reads the body, never holding more than is accepted, and no longer than its pace is.
+    async fn body(
+        &self,
+        what: &str,
+        mut answer: Response,
+        size_bytes_max: u64,
+        have: &mut BytesMut,
+    ) -> Result<(), TransportError> {
+        let too_large = || TransportError::TooLarge { what: what.to_owned(), size_bytes_max };
+        let room_bytes = size_bytes_max.saturating_sub(have.len() as u64);
+        match answer.content_length() {
+            Some(length) if length > room_bytes => return Err(too_large()),
+            Some(length) => have.reserve(usize::try_from(length).unwrap_or_default()),
+            None => {}
+        }
+        let (begun, mut watch) = (Instant::now(), Watch::new(self.pace));
+        loop {
+            let patience = watch.patience(begun.elapsed());
+            let patience = patience.ok_or_else(|| unavailable(what, "it comes too slowly", None))?;
+            let Ok(part) = timeout(patience, answer.chunk()).await else { continue };
+            let Some(part) = part.map_err(|e| failed(what, &e))? else { return Ok(()) };
+            if (have.len() + part.len()) as u64 > size_bytes_max {
+                return Err(too_large());
+            }
+            watch.came(part.len() as u64);
+            have.extend_from_slice(&part);
+        }
+    }
+
+    fn is_welcome(&self, what: &str) -> Result<(), TransportError> {
+        let until = *self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(left) if !left.is_zero() => {
+                let why = format!("the server asked to be left alone for {} s more", left.as_secs() + 1);
+                Err(unavailable(what, &why, Some(left)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leave_alone(&self, so_long: Duration) {
+        let until = Instant::now() + so_long;
+        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 }
 
 impl Source for Https {
     async fn metadata(&self, file: &str, size_bytes_max: u64) -> Result<Option<Bytes>, TransportError> {
-        match self.get(&format!("{}/{file}", self.metadata), size_bytes_max).await {
+        match self.get(&format!("{}/{file}", self.metadata), size_bytes_max, Kind::Changing).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(TransportError::NotFound { .. }) => Ok(None),
             Err(e) => Err(e),
@@ -90,60 +203,52 @@ impl Source for Https {
 
 impl Transport for Https {
     async fn target(&self, file: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        self.get(&format!("{}/{}", self.targets, escaped(file)), size_bytes_max).await
+        self.get(&format!("{}/{}", self.targets, escaped(file)), size_bytes_max, Kind::Changing).await
     }
 
     async fn chunk(&self, stored: Digest, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        self.get(&format!("{}/{stored}", self.chunks), size_bytes_max).await
+        self.get(&format!("{}/{stored}", self.chunks), size_bytes_max, Kind::Immutable).await
     }
 }
 
-/// The answer, if its status says that the file follows.
-fn accepted(what: &str, answer: Response) -> Result<Response, TransportError> {
-    let status = answer.status();
-    let what = what.to_owned();
-    match status {
-        StatusCode::OK => Ok(answer),
-        StatusCode::NOT_FOUND | StatusCode::GONE => Err(TransportError::NotFound { what }),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => {
-            Err(unavailable(&what, &format!("status {status}"), retry_after(&answer)))
-        }
-        _ if status.is_server_error() => {
-            Err(unavailable(&what, &format!("status {status}"), retry_after(&answer)))
-        }
-        _ => Err(TransportError::Refused { what, why: format!("status {status}") }),
-    }
-}
-
-/// Reads the body, never holding more than is accepted.
-async fn body(what: &str, mut answer: Response, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-    let too_large = || TransportError::TooLarge { what: what.to_owned(), size_bytes_max };
-    if answer.content_length().is_some_and(|length| length > size_bytes_max) {
-        return Err(too_large());
-    }
-    let mut whole = BytesMut::new();
-    while let Some(part) = answer.chunk().await.map_err(|e| unavailable(what, &chain(&e), None))? {
-        if (whole.len() + part.len()) as u64 > size_bytes_max {
-            return Err(too_large());
-        }
-        whole.extend_from_slice(&part);
-    }
-    Ok(whole.freeze())
+/// Whether an answer came from where it was asked for.
+fn is_same_origin(asked: &str, answered: &Url) -> bool {
+    Url::parse(asked).is_ok_and(|asked| asked.origin() == answered.origin())
 }
 
 fn unavailable(what: &str, why: &str, retry_after: Option<Duration>) -> TransportError {
     TransportError::Unavailable { what: what.to_owned(), why: why.to_owned(), retry_after }
 }
 
-fn retry_after(answer: &Response) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// What a failed request means.
+fn failed(what: &str, error: &reqwest::Error) -> TransportError {
+    let what = what.to_owned();
+    match tls_error(error) {
+        Some(tls) => TransportError::Tls { what, why: tls.to_string() },
+        None => TransportError::Unavailable { what, why: chain(error), retry_after: None },
+    }
+}
+
+/// The TLS library's error among the causes. I/O errors carry it where their `source` does not lead.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause: Option<&'a (dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// An error with its causes in one line; reqwest itself names only the outermost.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());

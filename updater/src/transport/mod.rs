@@ -77,6 +77,15 @@ pub enum TransportError {
         /// What is accepted.
         size_bytes_max: u64,
     },
+    /// Whoever answers is not the server, or cannot prove to be: another name, an unknown issuer, a date outside its certificate's.
+    /// Asking later may help, as a network that wants a login first, or a wrong clock, looks the same.
+    #[error("fetch {what}: no trusted connection: {why}")]
+    Tls {
+        /// What was asked for.
+        what: String,
+        /// What is wrong with the other side.
+        why: String,
+    },
     /// The network or the server does not work now; asking later may help.
     #[error("fetch {what}: {why}")]
     Unavailable {
@@ -93,6 +102,6 @@ impl TransportError {
     /// Whether asking later may help.
     #[must_use]
     pub const fn is_temporary(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Tls { .. })
     }
 }

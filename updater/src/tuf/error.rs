@@ -140,6 +140,7 @@ impl TufError {
             Self::Corrupt { .. } => ReasonKind::Corrupt,
             Self::TooLarge { .. } | Self::Fetch(TransportError::TooLarge { .. }) => ReasonKind::TooLarge,
             Self::Malformed { .. } | Self::Key(_) => ReasonKind::Malformed,
+            Self::Fetch(TransportError::Tls { .. }) => ReasonKind::Tls,
             Self::Absent { .. } | Self::Fetch(_) => ReasonKind::Network,
             Self::Disk(_) | Self::Damaged { .. } => ReasonKind::Disk,
             Self::Delegated { source, .. } => source.kind(),

@@ -9,7 +9,7 @@ use ring::signature::{
     RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
     UnparsedPublicKey, VerificationAlgorithm,
 };
-use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde_json::Value;
 
 /// `id-ecPublicKey` (RFC 5480).

@@ -222,7 +222,7 @@ async fn an_expired_timestamp_is_refused_even_when_it_was_trusted_before() {
 async fn an_expired_snapshot_is_refused() {
     let mut repo = Repo::new();
     repo.timestamp =
-        repo::timestamp(Some(&repo.timestamp), &repo.snapshot, &key(5), LATER + Duration::days(1))
+        repo::timestamp(Some(&repo.timestamp), &repo.snapshot, &key(5), NOW, LATER + Duration::days(1))
             .expect("signs");
     repo.upload();
     let mut device = Device::refreshed(&repo).await;

@@ -25,8 +25,11 @@ pub(crate) fn nobody() -> Result<ClientConfig, rustls::Error> {
 /// # Errors
 /// When the settings cannot be used.
 pub(crate) fn client(config: &ClientConfig) -> reqwest::Result<reqwest::Client> {
+    let mut config = config.clone();
+    // Many chunks on one connection where the server can.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
-        .tls_backend_preconfigured(config.clone())
+        .tls_backend_preconfigured(config)
         .https_only(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())

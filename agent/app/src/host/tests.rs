@@ -6,22 +6,15 @@ use crate::{
 use std::{path::Path, time::Duration};
 use whimbrel_infer::Tensor;
 use whimbrel_serve::NoObserver;
-use whimbrel_updater::{
-    bundle::{chunk, pack},
-    disk::Files,
-    slots::Slots,
-};
+use whimbrel_updater::{bundle::pack, disk::Files, slots::Slots};
 
 /// Packs a version of the example and installs it as the updater does.
 fn install(dir: &Path, version: u32) -> InstalledBundle {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/digits/v{version}"));
     let packed = pack(&source).expect("packs");
-    let chunks = |part: &whimbrel_wire::index::Chunk| {
-        Ok(packed.chunks().get(&part.stored).and_then(|stored| chunk::unpack(part, stored).ok()))
-    };
     std::fs::create_dir_all(dir.join("models")).expect("folder");
     let slots = Slots::new(Arc::new(Files), &dir.join("models"));
-    slots.install(packed.digest(), packed.index_bytes(), &chunks).expect("installs")
+    slots.install(&packed).expect("installs")
 }
 
 fn host(dir: &Path) -> (AgentHost, Arc<Registry>, Arc<Telemetry>) {
@@ -124,4 +117,21 @@ async fn a_withdrawn_model_answers_no_more() {
     host.withdraw(&bundle.manifest.name).await;
     assert!(registry.get(&bundle.manifest.name).is_none());
     assert_eq!(host.traffic(&bundle.manifest.name).requests, 0);
+}
+
+#[test]
+fn what_the_device_cannot_run_is_refused_before_it_is_fetched() {
+    let backend = whimbrel_infer::backend("cpu").expect("there");
+    let kind = |needs: Needs| preflight(&needs, backend, Some(1 << 20)).map_err(|reason| reason.kind);
+    let small = || Needs { memory_bytes_max: 1 << 20, ..Needs::default() };
+    assert_eq!(kind(small()), Ok(()));
+    assert_eq!(kind(Needs { memory_bytes_max: (1 << 20) + 1, ..small() }), Err(ReasonKind::Memory));
+    assert_eq!(kind(Needs { backend: NeededBackend::Gpu, ..small() }), Err(ReasonKind::Backend));
+    assert_eq!(kind(Needs { backend: NeededBackend::Cpu, ..small() }), Ok(()));
+    let uses = |operators: &[&str]| {
+        kind(Needs { operators: operators.iter().map(|&o| o.to_owned()).collect(), ..small() })
+    };
+    assert_eq!(uses(&["Conv", "com.microsoft.Gelu"]).err(), uses(&["Gelu"]).err());
+    assert_eq!(uses(&["Conv", "Relu"]), Ok(()));
+    assert_eq!(uses(&["Conv", "FlashFutureAttention"]), Err(ReasonKind::Operators));
 }

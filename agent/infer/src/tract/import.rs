@@ -36,17 +36,8 @@ pub(crate) struct Template {
 /// # Errors
 /// See [`LoadError`].
 pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, LoadError> {
-    if onnx.len() > limits.file_size_bytes_max {
-        return Err(LoadError::TooLarge {
-            what: "the size of the ONNX file in bytes".into(),
-            found: format!("at least {}", onnx.len()),
-            max: limits.file_size_bytes_max,
-        });
-    }
-    scan::scan(onnx, limits.messages_max)?;
     let framework = tract_onnx::onnx();
-    let proto = guarded(|| framework.proto_model_for_read(&mut &*onnx))
-        .map_err(|why| LoadError::Malformed { why })?;
+    let proto = read(&framework, onnx, limits)?;
     check::check(&proto, &framework.op_register, limits)?;
     let graph =
         proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
@@ -58,6 +49,38 @@ pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, Loa
     let (template, plan) = parse_and_plan(&proto, &shapes, has_free_sizes(&inputs), limits)?;
     let outputs = outputs(graph, &plan, has_free_sizes(&inputs))?;
     Ok(Template { graph: template, inputs, outputs, symbols, plan, limits: limits.clone() })
+}
+
+/// The operators that a file uses, sorted, each once.
+///
+/// # Errors
+/// The file is malformed or beyond the limits.
+pub(crate) fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String>, LoadError> {
+    let proto = read(&tract_onnx::onnx(), onnx, limits)?;
+    let mut found = std::collections::BTreeSet::new();
+    let mut graphs: Vec<&GraphProto> = proto.graph.iter().collect();
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.node {
+            let plain = node.domain.is_empty() || node.domain == "ai.onnx";
+            let name = if plain { String::new() } else { format!("{}.", node.domain) };
+            found.insert(name + &node.op_type);
+            graphs.extend(node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)));
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Decodes a file whose size and nesting are within the limits.
+fn read(framework: &tract_onnx::Onnx, onnx: &[u8], limits: &ImportLimits) -> Result<ModelProto, LoadError> {
+    if onnx.len() > limits.file_size_bytes_max {
+        return Err(LoadError::TooLarge {
+            what: "the size of the ONNX file in bytes".into(),
+            found: format!("at least {}", onnx.len()),
+            max: limits.file_size_bytes_max,
+        });
+    }
+    scan::scan(onnx, limits.messages_max)?;
+    guarded(|| framework.proto_model_for_read(&mut &*onnx)).map_err(|why| LoadError::Malformed { why })
 }
 
 /// Whether any input takes more than one shape.

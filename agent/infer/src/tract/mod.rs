@@ -28,6 +28,8 @@ use crate::{
 };
 use std::sync::Arc;
 
+pub(crate) use import::operators;
+
 /// Runs models with tract's own operators.
 pub(crate) struct Tract;
 
@@ -43,5 +45,11 @@ impl Backend for Tract {
     fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         let template = import::import(onnx, &options.limits)?;
         Ok(Arc::new(session::TractModel::new(template)))
+    }
+
+    fn knows(&self, operator: &str) -> bool {
+        // Tract finds operators by their bare name, whatever their domain.
+        let bare = operator.rsplit('.').next().unwrap_or(operator);
+        tract_onnx::onnx().op_register.0.contains_key(bare)
     }
 }

@@ -68,7 +68,10 @@ impl Source for InBundle<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::tests::{NOW, Operator};
+    use crate::repository::{
+        Given, TARGETS,
+        tests::{NOW, Operator},
+    };
 
     #[tokio::test]
     async fn a_device_refuses_what_is_older_than_it_has_seen_and_is_not_changed() {
@@ -76,7 +79,7 @@ mod tests {
         let repository = operator.repository();
         let key = [&operator.release];
         let mut one = operator.bundle("1.0.0", "weights");
-        repository.sign_bundle(&one, &key, NOW).expect("signed");
+        repository.sign_bundle(TARGETS, &one, Given::new(&key, NOW)).expect("signed");
         let first = operator.publish(&repository, None);
         repository.adopt(&first, NOW).expect("verifies");
         one.metadata = repository.for_bundle().expect("readable");
@@ -84,13 +87,15 @@ mod tests {
         let trust = operator.dir.path().join("trust");
         Trust::init(&trust, &repository.root(1).expect("there")).expect("begins");
         let verified = verify(&one, &trust, NOW).await.expect("accepted");
-        assert_eq!(verified, Verified { root_version: 1, targets_version: 2 });
+        assert_eq!(verified, Verified { root_version: 1, targets_version: 1 });
         assert!(!trust.join("timestamp.json").exists(), "looking changed nothing");
 
         // The device then sees newer metadata with a floor; the old file is replayed to it.
         let old = one.clone();
         let floor = "1.5.0".parse().expect("a version");
-        repository.set_floor(&"digits".parse().expect("a name"), &floor, &key, NOW).expect("signed");
+        repository
+            .set_floor(&"digits".parse().expect("a name"), &floor, Given::new(&key, NOW))
+            .expect("signed");
         repository.adopt(&operator.publish(&repository, Some(&first)), NOW).expect("verifies");
         one.metadata = repository.for_bundle().expect("readable");
         Trust::open(&trust).expect("opens").refresh(&InBundle(&one.metadata), NOW).await.expect("trusted");

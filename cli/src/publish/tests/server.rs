@@ -186,7 +186,8 @@ impl Kept {
         let old = self.files.get(&format!("{}.snapshot.json", self.targets_version)).map(Vec::as_slice);
         let snapshot = repo::snapshot(old, body, &self.online, end).expect("signed");
         let old = self.files.get("timestamp.json").map(Vec::as_slice);
-        let timestamp = repo::timestamp(old, &snapshot, &self.online, end).expect("signed");
+        let timestamp =
+            repo::timestamp(old, &snapshot, &self.online, OffsetDateTime::now_utc(), end).expect("signed");
         self.targets_version += 1;
         let version = self.targets_version;
         self.files.insert(format!("{version}.targets.json"), body.to_vec());

@@ -8,18 +8,19 @@ use tokio::{
     sync::Mutex,
 };
 
-/// Answers one connection after another with these, and remembers the request lines.
+/// Answers one connection after another with these, and remembers the request lines and the ranges asked for.
 struct Scripted {
     base: String,
     requests: Arc<Mutex<Vec<String>>>,
+    ranges: Arc<Mutex<Vec<String>>>,
 }
 
 async fn scripted(answers: &[&str]) -> Scripted {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let base = format!("http://{}", listener.local_addr().expect("bound"));
-    let requests = Arc::new(Mutex::new(Vec::new()));
+    let (requests, ranges) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     let mut answers: VecDeque<String> = answers.iter().map(|a| a.replace('\n', "\r\n")).collect();
-    let seen = Arc::clone(&requests);
+    let (seen, seen_ranges) = (Arc::clone(&requests), Arc::clone(&ranges));
     tokio::spawn(async move {
         while let Some(answer) = answers.pop_front() {
             let (mut stream, _) = listener.accept().await.expect("accepts");
@@ -29,10 +30,12 @@ async fn scripted(answers: &[&str]) -> Scripted {
             }
             let head = String::from_utf8(head).expect("text");
             seen.lock().await.push(head.lines().next().expect("a line").to_owned());
+            let range = head.lines().find_map(|line| line.strip_prefix("range: "));
+            seen_ranges.lock().await.push(range.unwrap_or_default().to_owned());
             stream.write_all(answer.as_bytes()).await.expect("answers");
         }
     });
-    Scripted { base, requests }
+    Scripted { base, requests, ranges }
 }
 
 impl Scripted {
@@ -41,6 +44,11 @@ impl Scripted {
         let client = Client::builder().no_proxy().build().expect("a client");
         let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) };
         Https { backoff, ..Https::new(client, &format!("{}/", self.base)) }
+    }
+
+    /// Fetches a chunk of at most ten bytes.
+    async fn chunk(&self) -> Result<Bytes, TransportError> {
+        self.https().chunk(Digest::new([0xab; 32]), 10).await
     }
 
     async fn asked(&self) -> usize {
@@ -121,4 +129,126 @@ async fn a_server_that_is_not_there_is_a_temporary_failure() {
     tokio::task::yield_now().await;
     let https = Https { targets: "http://127.0.0.1:1".into(), ..server.https() };
     assert!(https.target("t", 5).await.expect_err("refused connection").is_temporary());
+}
+
+const HALF: &str = "HTTP/1.1 200 OK\nContent-Length: 10\nConnection: close\n\nhello";
+const REST: &str = "HTTP/1.1 206 Partial Content\nContent-Range: bytes 5-9/10\nContent-Length: 5\nConnection: close\n\nworld";
+const OTHER_REST: &str = "HTTP/1.1 206 Partial Content\nContent-Range: bytes 4-9/10\nContent-Length: 6\nConnection: close\n\noworld";
+const LONG_REST: &str = "HTTP/1.1 206 Partial Content\nContent-Range: bytes 5-11/12\nContent-Length: 7\nConnection: close\n\nworld!!";
+const WHOLE: &str = "HTTP/1.1 200 OK\nContent-Length: 10\nConnection: close\n\nhelloworld";
+
+#[tokio::test]
+async fn a_chunk_that_broke_off_goes_on_where_it_broke() {
+    let server = scripted(&[HALF, REST]).await;
+    assert_eq!(server.chunk().await.expect("the rest"), "helloworld");
+    assert_eq!(*server.ranges.lock().await, ["", "bytes=5-"]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_give_the_rest_gives_the_whole() {
+    let server = scripted(&[HALF, WHOLE]).await;
+    assert_eq!(server.chunk().await.expect("the whole"), "helloworld");
+    let server = scripted(&[HALF, OTHER_REST, WHOLE]).await;
+    assert_eq!(server.chunk().await.expect("the whole"), "helloworld");
+    assert_eq!(*server.ranges.lock().await, ["", "bytes=5-", ""]);
+}
+
+#[tokio::test]
+async fn a_rest_that_is_too_long_is_refused() {
+    let server = scripted(&[HALF, LONG_REST]).await;
+    let error = server.chunk().await.expect_err("twelve bytes");
+    assert!(matches!(error, TransportError::TooLarge { size_bytes_max: 10, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_may_change_is_never_put_together_from_two_answers() {
+    let server = scripted(&[HALF, WHOLE]).await;
+    let bytes = server.https().metadata("timestamp.json", 10).await.expect("answers");
+    assert_eq!(bytes.expect("is there"), "helloworld");
+    assert_eq!(*server.ranges.lock().await, ["", ""]);
+}
+
+#[tokio::test]
+async fn a_captive_portals_redirect_is_not_followed() {
+    let portal =
+        "HTTP/1.1 302 Found\nLocation: http://login.example/\nContent-Length: 0\nConnection: close\n\n";
+    let server = scripted(&[portal, portal, portal, OK]).await;
+    let none = reqwest::redirect::Policy::none();
+    let client = Client::builder().no_proxy().redirect(none).build().expect("a client");
+    let https = Https { client, ..server.https() };
+    let error = https.target("t", 5).await.expect_err("not followed");
+    assert!(error.is_temporary() && error.to_string().contains("login.example"), "{error}");
+    // Nor is what a client that follows comes back with taken.
+    let elsewhere = scripted(&[OK, OK, OK]).await;
+    let portal = portal.replace("http://login.example/", &elsewhere.base);
+    let server = scripted(&[&portal, &portal, &portal]).await;
+    let error = server.https().target("t", 5).await.expect_err("from another place");
+    assert!(error.is_temporary() && error.to_string().contains("another place"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_an_hour_is_left_alone() {
+    let busy =
+        "HTTP/1.1 503 Service Unavailable\nRetry-After: 3000\nContent-Length: 0\nConnection: close\n\n";
+    let server = scripted(&[busy, OK]).await;
+    let https = server.https();
+    for _ in 0..3 {
+        let error = https.target("t", 5).await.expect_err("not now");
+        assert!(matches!(error, TransportError::Unavailable { retry_after: Some(_), .. }), "{error}");
+    }
+    assert_eq!(server.asked().await, 1);
+}
+
+#[tokio::test]
+async fn a_drip_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let base = format!("http://{}", listener.local_addr().expect("bound"));
+    let drip = async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepts");
+            tokio::spawn(async move {
+                stream.read_u8().await.expect("a request");
+                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+                let mut alive = stream.write_all(head).await.is_ok();
+                while alive {
+                    sleep(Duration::from_millis(2)).await;
+                    alive = stream.write_all(b"x").await.is_ok();
+                }
+            });
+        }
+    };
+    tokio::spawn(drip);
+    let https = scripted(&[]).await.https();
+    let pace = Pace { window: Duration::from_millis(50), bytes_min: 10_000 };
+    let https = Https { targets: base, pace, ..https };
+    let error = https.target("t", 1_000_000).await.expect_err("too slow");
+    assert!(error.is_temporary() && error.to_string().contains("slowly"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_with_another_name_is_told_apart_from_one_that_is_away() {
+    let https = scripted(&[]).await.https();
+    let made = rcgen::generate_simple_self_signed(vec!["other.example".into()]).expect("a certificate");
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a configuration");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let base = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("accepts");
+            // It fails: that is what this is about.
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
+    let https = Https { client, targets: base, ..https };
+    let error = https.target("t", 5).await.expect_err("another name");
+    assert!(matches!(error, TransportError::Tls { .. }), "{error}");
 }

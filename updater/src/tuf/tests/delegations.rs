@@ -258,7 +258,7 @@ async fn odd_names_stay_in_the_folder_and_leave_it_when_no_snapshot_names_them()
     world.repo.snapshot =
         repo::snapshot(None, &world.repo.targets, &key(6), NOW + Duration::days(9)).expect("signs");
     world.repo.timestamp =
-        repo::timestamp(None, &world.repo.snapshot, &key(6), NOW + Duration::days(9)).expect("signs");
+        repo::timestamp(None, &world.repo.snapshot, &key(6), NOW, NOW + Duration::days(9)).expect("signs");
     world.repo.upload();
     let mut device = device.reopen().expect("opens");
     device.refresh(&world.repo).await.expect("refreshes");

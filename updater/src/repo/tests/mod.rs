@@ -1,3 +1,7 @@
+//! What is made is what clients accept, and what breaks a rule is not made.
+
+mod delegations;
+
 use super::*;
 use crate::{
     testing::{LATER, NOW, Repo, forge, key, role},
@@ -60,7 +64,7 @@ fn targets_come_and_go_and_unknown_fields_stay() {
         custom: Value::Null,
     };
     let floors = [("m".parse().expect("a name"), "1.0.0".parse().expect("a version"))].into();
-    let edit = TargetsEdit { add: vec![target], remove: vec![], floors };
+    let edit = TargetsEdit { add: vec![target], floors, ..TargetsEdit::default() };
     let next = next_targets(&old, &edit, LATER).expect("makes");
     let value: Value = serde_json::from_slice(&next).expect("JSON");
     assert_eq!(value["signed"]["custom"], json!({"other": 1, "whimbrel": {"floors": {"m": "1.0.0"}}}));
