@@ -4,13 +4,14 @@ use crate::{
     clock,
     disk::{Careless, Carelessness, SimDisk},
     host::{Releases, SimHost},
+    process::{Process, Reports, of_the_model},
     release::{Quality, Release, model},
     repository::Repository,
     server::SimServer,
 };
 use semver::Version;
 use std::{path::Path, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::sync::watch;
 use whimbrel_updater::{
     disk::Disk,
     engine::{Engine, EngineConfig},
@@ -19,13 +20,11 @@ use whimbrel_updater::{
 };
 use whimbrel_wire::{
     desired::{DesiredModel, DesiredState},
-    report::{ModelReport, Progress, Reason, Update},
+    report::{Progress, Reason, Update},
 };
 
 /// The device's state folder.
 pub const STATE_DIR: &str = "/state";
-/// Longer than any update takes, in paused time.
-const PATIENCE: Duration = Duration::from_secs(3600);
 /// Enough for any release to be confirmed or taken back at once.
 const REQUESTS: u64 = 10;
 
@@ -88,20 +87,6 @@ pub enum Stopped {
     PowerOff,
     /// It did something wrong, or nothing.
     Wrong(String),
-}
-
-/// What a process says about its models, the newest only.
-pub type Reports = watch::Receiver<Vec<ModelReport>>;
-
-/// The device's software while it runs.
-#[derive(Debug)]
-pub struct Process {
-    /// What serves.
-    pub host: SimHost,
-    disk: SimDisk,
-    desired: watch::Sender<Option<DesiredState>>,
-    reports: Reports,
-    task: JoinHandle<()>,
 }
 
 /// Runs a simulation in paused time. One thread runs the engine and one its disk work, and each waits for the other, so that
@@ -202,7 +187,7 @@ impl Device {
                 sender.send_replace(reports);
             }
         });
-        Ok(Process { host, disk: self.disk.clone(), desired, reports, task: tokio::spawn(run) })
+        Ok(Process::new(host, self.disk.clone(), (desired, reports), tokio::spawn(run)))
     }
 
     /// Tells the process what is asked for, and waits until it says what became of that, or that it is on probation where that is
@@ -211,56 +196,35 @@ impl Device {
     /// # Errors
     /// When the power was cut meanwhile, or nothing came of it.
     pub async fn fulfil(&mut self, process: &mut Process, on_probation: bool) -> Result<Progress, Stopped> {
-        self.tell(process);
-        let disk = process.disk.clone();
-        let wish = self.wish.clone();
-        let fulfilled = timeout(PATIENCE, async {
-            loop {
-                let update = process.update();
-                if let Some(update) = update
-                    && wish
-                        .as_ref()
-                        .is_some_and(|w| w.version == update.version && w.attempt == update.attempt)
-                    && (update.progress.is_final() || on_probation && is_on_probation(&update.progress))
-                {
-                    return update.progress;
-                }
-                if process.reports.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        });
-        let result = tokio::select! {
-            biased;
-            () = disk.until_off() => Err(Stopped::PowerOff),
-            result = fulfilled => {
-                result.map_err(|_| Stopped::Wrong(format!("{wish:?} came to no end: {:?}", process.reports())))
-            }
+        let ends = |update: Update| {
+            let enough = update.progress.is_final() || on_probation && is_on_probation(&update.progress);
+            enough.then_some(update.progress)
         };
-        self.listen(process);
-        result
+        self.until(process, "comes to an end", ends).await
     }
 
     /// Tells the process what is asked for, and waits until it says why it does not come further for now.
     ///
     /// # Errors
-    /// When it does not say so.
+    /// When the power was cut meanwhile, or it does not say so.
     pub async fn waiting(&mut self, process: &mut Process) -> Result<Reason, Stopped> {
+        self.until(process, "waits", |update| update.waiting).await
+    }
+
+    async fn until<T>(
+        &mut self,
+        process: &mut Process,
+        what: &str,
+        pick: impl Fn(Update) -> Option<T>,
+    ) -> Result<T, Stopped> {
         self.tell(process);
-        let wish = self.wish.clone();
-        let waits = timeout(PATIENCE, async {
-            loop {
-                let update = process.update();
-                let update = update.filter(|u| wish.as_ref().is_some_and(|w| w.is(u)));
-                if let Some(reason) = update.and_then(|update| update.waiting) {
-                    return reason;
-                }
-                if process.reports.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-        });
-        waits.await.map_err(|_| Stopped::Wrong(format!("{wish:?} does not wait: {:?}", process.reports())))
+        let Some(wish) = self.wish.clone() else { return Err(Stopped::Wrong("nothing is asked for".into())) };
+        let picked = process.until(|update| wish.is(&update).then(|| pick(update)).flatten());
+        let result = picked
+            .await
+            .unwrap_or_else(|| Err(Stopped::Wrong(format!("{wish:?} never {what}: {:?}", process.report()))));
+        self.listen(process);
+        result
     }
 
     /// Tells the process what is asked for.
@@ -270,12 +234,12 @@ impl Device {
         let target = format!("{}/{version}.wbi", model());
         let model = DesiredModel { name: model(), version, target, attempt, rollout: "r".into() };
         let state = DesiredState { serial: self.serial, models: vec![model], poll_s: 60 };
-        process.desired.send_replace(Some(state));
+        process.ask(state);
     }
 
     /// Remembers what the process said.
     pub fn listen(&mut self, process: &Process) {
-        self.hear(&process.reports);
+        self.hear(&process.listener());
     }
 
     /// Remembers what a process said that may be gone.
@@ -295,8 +259,8 @@ impl Device {
     /// # Errors
     /// When the power was cut meanwhile, or it does not end.
     pub async fn stop(&mut self, process: Process) -> Result<(), Stopped> {
-        let reports = process.reports.clone();
-        let (disk, stopped) = (process.disk.clone(), process.stop().await);
+        let (reports, disk) = (process.listener(), self.disk.clone());
+        let stopped = process.stop().await;
         self.hear(&reports);
         if disk.is_off() {
             return Err(Stopped::PowerOff);
@@ -319,54 +283,6 @@ impl Device {
             None => Arc::new(self.disk.clone()),
         }
     }
-}
-
-impl Process {
-    /// What it says about the model.
-    #[must_use]
-    pub fn report(&self) -> Option<ModelReport> {
-        of_the_model(&self.reports)
-    }
-
-    /// What it says, now and later.
-    #[must_use]
-    pub fn listener(&self) -> Reports {
-        self.reports.clone()
-    }
-
-    /// What it says about the last update.
-    #[must_use]
-    pub fn update(&mut self) -> Option<Update> {
-        let reports = self.reports.borrow_and_update();
-        reports.iter().find(|report| report.name == model()).and_then(|report| report.update.clone())
-    }
-
-    /// Ends it in the middle of whatever it does.
-    pub async fn kill(self) {
-        self.task.abort();
-        // Cancelled is how it is meant to end.
-        let _ = self.task.await;
-    }
-
-    /// Ends it in order.
-    ///
-    /// # Errors
-    /// When it does not end.
-    pub async fn stop(self) -> Result<(), Stopped> {
-        drop(self.desired);
-        match timeout(PATIENCE, self.task).await {
-            Ok(Ok(())) => Ok(()),
-            other => Err(Stopped::Wrong(format!("an orderly stop: {other:?}"))),
-        }
-    }
-
-    fn reports(&self) -> Vec<ModelReport> {
-        self.reports.borrow().clone()
-    }
-}
-
-fn of_the_model(reports: &Reports) -> Option<ModelReport> {
-    reports.borrow().iter().find(|report| report.name == model()).cloned()
 }
 
 const fn is_on_probation(progress: &Progress) -> bool {

@@ -1,9 +1,10 @@
 //! What must hold whatever happened. Each function returns what does not.
 
 use crate::{
-    device::{Device, Process, STATE_DIR},
+    device::{Device, STATE_DIR},
     disk::SimDisk,
     host::Serving,
+    process::Process,
     release::model,
     server::Acted,
 };

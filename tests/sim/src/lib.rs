@@ -10,7 +10,7 @@
 //! | [`repository`], [`release`] | what is signed |
 //! | [`server`] | who serves it, with faults |
 //! | [`host`] | what runs it |
-//! | [`device`] | the engine on all these, started, killed and listened to |
+//! | [`device`], [`process`] | the engine on all these, started, killed and listened to |
 //! | [`invariants`] | what must hold |
 //! | [`scenario`] | the updates whose every moment is tried |
 //! | [`cuts`] | the power cut at every moment of one |
@@ -29,6 +29,7 @@ pub mod device;
 pub mod disk;
 pub mod host;
 pub mod invariants;
+pub mod process;
 pub mod random;
 pub mod refusals;
 pub mod release;

@@ -1,9 +1,10 @@
 //! Lets the disk refuse at every moment of a scenario.
 
 use crate::{
-    device::{Device, Process, simulate},
+    device::{Device, simulate},
     disk::{Image, Refusal},
     invariants,
+    process::Process,
     scenario::{Ending, Play, Scenario},
 };
 use semver::Version;

@@ -1,8 +1,9 @@
 //! The updates whose every moment is tried.
 
 use crate::{
-    device::{Device, Process, Stopped, simulate},
+    device::{Device, Stopped, simulate},
     invariants,
+    process::Process,
     release::Quality::{FailsLive, FailsSelfTest, Good},
 };
 use whimbrel_wire::report::{Progress, ReasonKind};

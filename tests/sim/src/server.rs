@@ -17,8 +17,8 @@ use whimbrel_updater::{
 };
 use whimbrel_wire::Digest;
 
-/// How long an answer takes, so that time goes on while the device asks again and again. Metadata takes long, for it is what is asked
-/// for without end while it is refused for now.
+/// How long an answer takes, so that time goes on while the device asks again and again. Metadata takes
+/// long, for it is what is asked for without end while it is refused for now.
 const LATENCY: Duration = Duration::from_millis(10);
 const METADATA_LATENCY: Duration = Duration::from_millis(500);
 /// How long a device tries to connect where there is no network.

@@ -1,21 +1,21 @@
 //! Long random lives of a device: whatever happens, in whatever order, what must hold holds after each event; and once all
 //! faults are over the device gets the newest version.
 
+mod model;
+
 use crate::{
     clock,
-    device::{Device, Process, Stopped, simulate},
+    device::{Device, Stopped, simulate},
     disk::Image,
     invariants,
+    process::Process,
     random::Random,
     release::Quality,
     server::{Fault, Metadata, Of},
 };
+use model::Model;
 use semver::Version;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use time::{Duration as Days, OffsetDateTime, macros::datetime};
 
 /// What happened in a life.
@@ -52,23 +52,6 @@ struct Walk {
     true_time: OffsetDateTime,
     /// Metadata as it was at some moments.
     remembered: Vec<Arc<Metadata>>,
-}
-
-/// What the device may do, worked out from the events alone.
-#[derive(Debug, Default)]
-struct Model {
-    released: BTreeMap<Version, Quality>,
-    attempts: BTreeMap<Version, u32>,
-    /// What may serve: the version confirmed last, and all that were asked for since.
-    may_serve: BTreeSet<Version>,
-    /// The version confirmed last, as far as that is certain to be on disk.
-    active: Option<Version>,
-    /// The floor that the device had acted upon when it was listened to last.
-    floor: Option<Version>,
-    /// A version that was confirmed below it.
-    below_floor: Option<Version>,
-    /// The disk refused something, so that what was said may not be written down.
-    unsure: bool,
 }
 
 impl Walk {
@@ -371,27 +354,5 @@ impl Walk {
             return Err(Stopped::Wrong(format!("{said:?} was confirmed, the next process says {found:?}")));
         }
         self.check(process)
-    }
-}
-
-impl Model {
-    /// Once a version was confirmed something serves, and only what may.
-    fn invariant_allowed_serves(&self, process: &Process) -> Option<String> {
-        let serving = process.host.serving();
-        let holds = match &serving {
-            Some(serving) => self.may_serve.contains(&serving.version),
-            None => self.active.is_none(),
-        };
-        (!holds).then(|| format!("serves: {serving:?}, allowed {:?}", self.may_serve))
-    }
-
-    /// Nothing is confirmed that fails, nor anything below a floor that the device acted upon before.
-    fn invariant_only_good_versions_are_confirmed(&self) -> Option<String> {
-        if let Some(version) = &self.below_floor {
-            return Some(format!("confirmed: {version} is below the floor"));
-        }
-        let active = self.active.as_ref()?;
-        let quality = self.released.get(active);
-        (quality != Some(&Quality::Good)).then(|| format!("confirmed: {active} is {quality:?}"))
     }
 }

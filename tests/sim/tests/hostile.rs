@@ -7,8 +7,9 @@ use std::time::Duration;
 use time::{Duration as Days, macros::datetime};
 use whimbrel_sim::{
     clock,
-    device::{Device, Process, simulate},
+    device::{Device, simulate},
     invariants,
+    process::Process,
     release::Quality::Good,
     scenario::with_active,
     server::{Fault, Of},

@@ -1,4 +1,5 @@
 use super::*;
+use whimbrel_updater::disk::Disk;
 
 fn path(text: &str) -> &Path {
     Path::new(text)
