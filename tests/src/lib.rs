@@ -15,6 +15,7 @@ mod http;
 mod images;
 mod kills;
 mod process;
+mod relay;
 mod tuf;
 
 pub use agent::Agent;
@@ -23,6 +24,7 @@ pub use http::{Answer, get, post};
 pub use images::{digit, images, pixels};
 pub use kills::{Kills, kill_again_and_again};
 pub use process::{Finished, Process, binary, run};
+pub use relay::Relay;
 pub use tuf::{Client, Kind, Served, python, script};
 
 use std::{

@@ -16,6 +16,7 @@
 //! | [`telemetry`] | windows of counts and sketches, batches, acknowledgements |
 //! | [`api`] | bodies of the JSON API |
 //! | [`topic`] | MQTT topic names |
+//! | [`transfer`] | metadata, targets and chunks over MQTT |
 
 pub mod api;
 pub mod cbor;
@@ -27,6 +28,7 @@ pub mod pipeline;
 pub mod report;
 pub mod telemetry;
 pub mod topic;
+pub mod transfer;
 
 pub use cbor::{DecodeError, Message, decode, encode};
 pub use id::{DeviceId, Digest, IdError, ModelName, TenantId};

@@ -13,6 +13,7 @@ use whimbrel_wire::{
     pipeline::{Op, Pipeline, Step},
     report::{Installed, ModelReport, Platform, Progress, Reason, ReasonKind, Report, Status, Update},
     telemetry::{Ack, Batch, Feature, FeatureCounts, LatencySketch, Prediction, Reduce, Reference, Window},
+    transfer::{Content, FILE_BYTES_MAX, Get, Item, PART_BYTES_MAX, Part, WINDOW_ITEMS, Want},
 };
 
 fn check<M: Message + PartialEq + Debug>(file: &str, message: &M) {
@@ -217,6 +218,81 @@ fn status_batch_and_acknowledgement() {
     check("batch.v1.hex", &batch());
     check("ack.v1.hex", &Ack { boot: 42, sequences: vec![1, 2, 9] });
     refuses_damage(&batch());
+}
+
+fn get() -> Get {
+    let want = |id, item, offset| Want { id, item, offset, size_bytes_max: 1 << 20 };
+    Get {
+        wants: vec![
+            want(70_000, Item::Chunk { stored: Digest::new([7; 32]) }, 0),
+            want(70_001, Item::Metadata { file: "timestamp.json".into() }, 0),
+            want(70_002, Item::Target { file: "digits/ab.1.0.0.wbi".into() }, 4096),
+        ],
+    }
+}
+
+#[test]
+fn a_get_and_every_answer_to_it() {
+    check("get.v1.hex", &get());
+    refuses_damage(&get());
+    let bytes = bytes::Bytes::from_static(b"\x28\xb5\x2f\xfd");
+    for (file, content) in [
+        ("part-bytes.v1.hex", Content::Bytes { offset: 4096, total_bytes: 4100, bytes }),
+        ("part-not-found.v1.hex", Content::NotFound {}),
+        ("part-too-large.v1.hex", Content::TooLarge { total_bytes: 1 << 32 }),
+        ("part-busy.v1.hex", Content::Busy { retry_after_s: 5 }),
+    ] {
+        let part = Part { id: 70_002, content };
+        check(file, &part);
+        refuses_damage(&part);
+    }
+}
+
+#[test]
+fn the_largest_get_and_part_can_be_written() {
+    let file = "x".repeat(512);
+    let want = |id| Want {
+        id: u64::MAX - id,
+        item: Item::Target { file: file.clone() },
+        offset: FILE_BYTES_MAX,
+        size_bytes_max: FILE_BYTES_MAX,
+    };
+    encode(&Get { wants: (0..WINDOW_ITEMS as u64).map(want).collect() }).expect("fits");
+    let content = Content::Bytes {
+        offset: 0,
+        total_bytes: PART_BYTES_MAX as u64,
+        bytes: vec![0xff; PART_BYTES_MAX].into(),
+    };
+    encode(&Part { id: u64::MAX, content }).expect("fits");
+}
+
+#[test]
+fn a_get_beyond_its_window_and_a_part_that_lies_about_its_place_are_refused() {
+    let edited = |edit: &dyn Fn(&mut Get)| {
+        let mut bad = get();
+        edit(&mut bad);
+        encode(&bad)
+    };
+    assert!(edited(&|g| g.wants.clear()).is_err(), "nothing wanted");
+    assert!(edited(&|g| g.wants[1].id = g.wants[0].id).is_err(), "one id twice");
+    assert!(edited(&|g| g.wants[0].offset = 1).is_err(), "a part of a chunk");
+    assert!(edited(&|g| g.wants[1].size_bytes_max = FILE_BYTES_MAX + 1).is_err(), "a file that is too long");
+    assert!(
+        edited(&|g| g.wants[1].item = Item::Metadata { file: "a\0".into() }).is_err(),
+        "a control character"
+    );
+    assert!(edited(&|g| g.wants[1].item = Item::Target { file: "x".repeat(513) }).is_err(), "a long name");
+    let more =
+        |g: &mut Get| g.wants.extend((0..6).map(|id| Want { id, ..g.wants[1].clone() }).collect::<Vec<_>>());
+    assert!(edited(&more).is_err(), "more than the window");
+    let part = |offset, total_bytes, len| {
+        encode(&Part { id: 1, content: Content::Bytes { offset, total_bytes, bytes: vec![0; len].into() } })
+    };
+    assert!(part(0, 0, 0).is_ok(), "an empty file");
+    assert!(part(5, 10, 0).is_err(), "no progress");
+    assert!(part(5, 10, 6).is_err(), "beyond the end");
+    assert!(part(u64::MAX, u64::MAX, 1).is_err(), "beyond all numbers");
+    assert!(part(0, 1 << 20, PART_BYTES_MAX + 1).is_err(), "too many bytes");
 }
 
 #[test]

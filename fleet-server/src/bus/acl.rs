@@ -1,16 +1,17 @@
 //! Who may say and hear what. Pure, and the same whatever broker enforces it.
 
 use super::Address;
-use whimbrel_wire::topic::{Leaf, Topic};
+use whimbrel_wire::topic::{Leaf, Topic, is_chunks_filter};
 
 /// Where a device may publish: the leaf, when `topic` is one of its own outgoing topics.
 pub(crate) fn publish(who: &Address, topic: &str) -> Option<Leaf> {
     own(who, topic).filter(|leaf| leaf.from_device())
 }
 
-/// What a device may hear: only the exact topics meant for it; no wildcard, no shared subscription.
-pub(crate) fn subscribe(who: &Address, filter: &str) -> Option<Leaf> {
-    own(who, filter).filter(|leaf| !leaf.from_device())
+/// What a device may hear: only the exact topics meant for it, and all of its chunks; no other wildcard, no shared subscription.
+pub(crate) fn subscribe(who: &Address, filter: &str) -> bool {
+    own(who, filter).is_some_and(|leaf| !leaf.from_device())
+        || is_chunks_filter(filter, &who.tenant, &who.device)
 }
 
 /// Whether a last will may stand: brokers publish it without asking the publish rule.
@@ -46,7 +47,14 @@ mod tests {
         let who = who();
         assert_eq!(publish(&who, "whimbrel/v1/acme/cam-1/report"), Some(Leaf::Report));
         assert_eq!(publish(&who, "whimbrel/v1/acme/cam-1/telemetry"), Some(Leaf::Telemetry));
+        assert_eq!(publish(&who, "whimbrel/v1/acme/cam-1/chunk/get"), Some(Leaf::ChunkGet));
+        let chunk = format!("whimbrel/v1/acme/cam-1/chunk/{}", "ab".repeat(32));
         for refused in [
+            &chunk,
+            "whimbrel/v1/acme/cam-2/chunk/get",
+            "whimbrel/v1/acme/cam-1/chunk",
+            "whimbrel/v1/acme/cam-1/chunk/get/x",
+            "whimbrel/v1/acme/cam-1/file",
             "whimbrel/v1/acme/cam-2/report",
             "whimbrel/v1/other/cam-1/report",
             "whimbrel/v1/acme/cam-1/desired",
@@ -62,16 +70,29 @@ mod tests {
     #[test]
     fn a_device_hears_only_what_is_meant_for_it() {
         let who = who();
-        assert_eq!(subscribe(&who, "whimbrel/v1/acme/cam-1/desired"), Some(Leaf::Desired));
+        let chunk = format!("whimbrel/v1/acme/cam-1/chunk/{}", "ab".repeat(32));
+        for heard in ["desired", "ack", "file", "chunk/+", "chunk/#"] {
+            assert!(subscribe(&who, &format!("whimbrel/v1/acme/cam-1/{heard}")), "{heard}");
+        }
+        assert!(subscribe(&who, &chunk));
         for refused in [
             "whimbrel/v1/acme/cam-2/desired",
             "whimbrel/v1/acme/+/desired",
             "whimbrel/v1/acme/cam-1/#",
+            "whimbrel/v1/acme/cam-1/+",
+            "whimbrel/v1/acme/cam-1/+/get",
+            "whimbrel/v1/acme/cam-1/chunk/get",
+            "whimbrel/v1/acme/cam-1/chunk/+/+",
+            "whimbrel/v1/acme/cam-2/chunk/+",
+            "whimbrel/v1/acme/cam-2/chunk/#",
+            "whimbrel/v1/acme/+/chunk/+",
+            "whimbrel/v1/+/cam-1/chunk/#",
+            "$share/g/whimbrel/v1/acme/cam-1/chunk/+",
             "whimbrel/v1/acme/cam-1/telemetry",
             "$share/g/whimbrel/v1/acme/cam-1/desired",
             "#",
         ] {
-            assert_eq!(subscribe(&who, refused), None, "{refused}");
+            assert!(!subscribe(&who, refused), "{refused}");
         }
     }
 

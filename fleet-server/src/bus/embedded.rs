@@ -8,13 +8,17 @@ use super::{
     Address, Admission, Bus, BusError, Event, Incoming,
     hooks::{Hooks, Online},
     retained::Retained,
+    window::{EXPIRY, Room, Window},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use rmqtt::{
-    codec::types::{Publish as Packet, QoS},
+    codec::{
+        types::{Publish as Packet, QoS},
+        v5::PublishProperties,
+    },
     context::ServerContext,
-    hook::Type,
+    hook::{Parameter, Type},
     net::Builder,
     server::MqttServer,
     session::SessionState,
@@ -22,19 +26,20 @@ use rmqtt::{
 };
 use std::{
     net::SocketAddr,
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use whimbrel_wire::{
-    TenantId,
+    Message as _, TenantId,
     topic::{Leaf, Topic},
+    transfer::Part,
 };
 
 /// Largest MQTT packet: the largest message and room for its topic and properties.
-const PACKET_BYTES_MAX: u32 = (256 << 10) + 2048;
+const PACKET_BYTES_MAX: u32 = Part::SIZE_BYTES_MAX as u32 + 2048;
 /// Most messages that wait for one device.
 const QUEUE_LEN_MAX: usize = 64;
 /// Messages from devices that wait for the server; when full, their connections wait.
@@ -43,6 +48,8 @@ const INCOMING_LEN_MAX: usize = 1024;
 const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(300);
 /// How often connections that ended without a word are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time for writing one packet: the largest on a line of 9 kB/s.
+const SEND: Duration = Duration::from_secs(30);
 const NODE: u64 = 1;
 const LISTENER: u16 = 1;
 
@@ -63,6 +70,7 @@ pub(crate) struct BrokerConfig {
 /// A running broker; dropping it closes the listener.
 pub(crate) struct Embedded {
     context: ServerContext,
+    window: Arc<Window>,
     tasks: Vec<JoinHandle<()>>,
     address: SocketAddr,
 }
@@ -92,7 +100,8 @@ impl Embedded {
             online: Arc::clone(&online),
             tenant: config.tenant.clone(),
         };
-        register(&context, &hooks).await;
+        let window = Arc::new(Window::default());
+        register(&context, &hooks, &window).await;
 
         let listener = builder(&config).bind().and_then(|l| l.tls()).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
@@ -103,7 +112,7 @@ impl Embedded {
             }
         });
         let sweep = tokio::spawn(sweep(context.clone(), Arc::clone(&online), incoming));
-        Ok((Self { context, tasks: vec![run, sweep], address }, receiver))
+        Ok((Self { context, window, tasks: vec![run, sweep], address }, receiver))
     }
 
     /// Where it listens.
@@ -122,20 +131,31 @@ impl Drop for Embedded {
 impl Bus for Embedded {
     async fn publish(&self, to: &Address, leaf: Leaf, body: Bytes, retain: bool) -> Result<(), BusError> {
         let topic = Topic { tenant: to.tenant.clone(), device: to.device.clone(), leaf }.to_string();
+        // A device asks again for a part that does not come: keeping it for later would only send it twice.
+        let (qos, properties) =
+            if is_part(leaf) { (QoS::AtMostOnce, Some(expiring())) } else { (QoS::AtLeastOnce, None) };
         let packet = Packet {
             dup: false,
             retain,
-            qos: QoS::AtLeastOnce,
+            qos,
             topic: topic.clone().into(),
             packet_id: None,
             payload: body,
-            properties: None,
+            properties,
         };
         let publish = Publish::new(Box::new(packet), None, None, None);
         let from = Sender::from_system(Id::from(NODE, "whimbrel-fleet".into()));
         SessionState::forwards(&self.context, from, publish, false, None)
             .await
             .map_err(|e| BusError::Publish { topic, reason: e.to_string() })
+    }
+
+    fn reserve(&self, to: &Address) -> Room {
+        self.window.reserve(to, Instant::now())
+    }
+
+    fn release(&self, to: &Address) {
+        self.window.release(to);
     }
 
     async fn disconnect(&self, device: &Address) {
@@ -166,7 +186,7 @@ fn builder(config: &BrokerConfig) -> Builder {
         .tls_key(path(&config.key))
         .collect_cert_info(true)
         .handshake_timeout(Duration::from_secs(10))
-        .send_timeout(Duration::from_secs(10))
+        .send_timeout(SEND)
         .max_connections(config.connections_max)
         .max_packet_size(PACKET_BYTES_MAX)
         .max_clientid_len(64)
@@ -179,7 +199,16 @@ fn builder(config: &BrokerConfig) -> Builder {
         .max_session_expiry_interval(SESSION_EXPIRY_MAX)
 }
 
-async fn register(context: &ServerContext, hooks: &Hooks) {
+const fn is_part(leaf: Leaf) -> bool {
+    matches!(leaf, Leaf::Chunk(_) | Leaf::File)
+}
+
+fn expiring() -> PublishProperties {
+    let seconds = u32::try_from(EXPIRY.as_secs()).unwrap_or(u32::MAX);
+    PublishProperties { message_expiry_interval: NonZeroU32::new(seconds), ..PublishProperties::default() }
+}
+
+async fn register(context: &ServerContext, hooks: &Hooks, window: &Arc<Window>) {
     let register = context.extends.hook_mgr().register();
     for typ in [
         Type::ClientAuthenticate,
@@ -190,22 +219,34 @@ async fn register(context: &ServerContext, hooks: &Hooks) {
     ] {
         register.add(typ, Box::new(hooks.clone())).await;
     }
-    register.add(Type::MessageDropped, Box::new(Drops)).await;
+    for typ in [Type::MessageDelivered, Type::MessageDropped] {
+        register.add(typ, Box::new(Departures(Arc::clone(window)))).await;
+    }
     register.start().await;
 }
 
-/// Makes it visible when the broker throws something away.
-struct Drops;
+/// Sees messages leave the broker: written to a connection, or thrown away, which is to be visible.
+struct Departures(Arc<Window>);
 
 #[async_trait]
-impl rmqtt::hook::Handler for Drops {
+impl rmqtt::hook::Handler for Departures {
     async fn hook(
         &self,
-        parameter: &rmqtt::hook::Parameter,
+        parameter: &Parameter,
         before: Option<rmqtt::hook::HookResult>,
     ) -> rmqtt::hook::ReturnType {
-        if let rmqtt::hook::Parameter::MessageDropped(Some(to), _, publish, reason) = parameter {
-            tracing::warn!(client = %to.client_id, topic = %publish.topic, "the broker dropped a message: {reason}");
+        let publish: &Publish = match parameter {
+            Parameter::MessageDelivered(_, _, publish) => publish,
+            Parameter::MessageDropped(Some(to), _, publish, reason) => {
+                tracing::warn!(client = %to.client_id, topic = %publish.topic, "the broker dropped a message: {reason}");
+                publish
+            }
+            _ => return (true, before),
+        };
+        if let Some(Topic { tenant, device, leaf }) = Topic::parse(&publish.topic)
+            && is_part(leaf)
+        {
+            self.0.release(&Address { tenant, device });
         }
         (true, before)
     }

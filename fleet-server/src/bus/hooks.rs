@@ -107,7 +107,8 @@ impl Hooks {
     async fn published(&self, session: &Session, publish: &Publish) -> PublishAclResult {
         let Some(who) = self.address(session) else { return PublishAclResult::rejected(true, None) };
         let Some(leaf) = acl::publish(&who, &publish.topic) else {
-            let reason = "a device publishes report, status and telemetry below its own prefix only";
+            let reason =
+                "a device publishes report, status, telemetry and chunk/get below its own prefix only";
             return PublishAclResult::rejected(false, Some(reason.into()));
         };
         self.hand_over(who, Event::Message { leaf, body: publish.payload.clone() }).await;
@@ -115,8 +116,7 @@ impl Hooks {
     }
 
     fn subscribes(&self, session: &Session, subscribe: &Subscribe) -> SubscribeAclResult {
-        let allowed =
-            self.address(session).is_some_and(|who| acl::subscribe(&who, &subscribe.topic_filter).is_some());
+        let allowed = self.address(session).is_some_and(|who| acl::subscribe(&who, &subscribe.topic_filter));
         if allowed && subscribe.opts.shared_group().is_none() {
             SubscribeAclResult::new_success(subscribe.opts.qos(), None)
         } else {

@@ -7,6 +7,9 @@ pub(crate) mod acl;
 pub(crate) mod embedded;
 mod hooks;
 mod retained;
+mod window;
+
+pub(crate) use window::Room;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -70,11 +73,19 @@ pub(crate) enum BusError {
 /// Sends to devices.
 #[async_trait]
 pub(crate) trait Bus: Send + Sync {
-    /// Publishes on one of the server's topics of a device; a retained one replaces the one before.
+    /// Publishes on one of the server's topics of a device; a retained one replaces the one before. Parts of files are given
+    /// up when they do not reach the device soon.
     ///
     /// # Errors
     /// When the broker did not take it.
     async fn publish(&self, to: &Address, leaf: Leaf, body: Bytes, retain: bool) -> Result<(), BusError>;
+
+    /// Counts one more part of a file that is to be published for a device, if there is room.
+    fn reserve(&self, to: &Address) -> Room;
+
+    /// Gives back what [`Self::reserve`] counted, for a part that is not published after all. Otherwise that is the bus's
+    /// own work, once the part has left.
+    fn release(&self, to: &Address);
 
     /// Ends a device's connection and forgets its session.
     async fn disconnect(&self, device: &Address);

@@ -1,8 +1,8 @@
 //! Retained messages of the embedded broker, whose own store for them does nothing.
 //!
 //! Held in memory only: the server publishes every desired state again when it starts. A device can make the broker keep
-//! nothing, whatever flags it sends, because only the server's topics are stored; subscriptions have no wildcards (see
-//! [`super::acl`]), so an exact lookup is enough.
+//! nothing, whatever flags it sends, because only the server's topics are stored; the one subscription with a wildcard (see
+//! [`super::acl`]) is for topics that are never retained, so an exact lookup is enough.
 
 use async_trait::async_trait;
 use rmqtt::{

@@ -1,7 +1,7 @@
 //! What anyone may fetch: metadata, targets, chunks. Their bytes prove themselves, so no credential is asked for.
 
 use super::{Shared, problem::problem};
-use crate::{service::Fault, store::metadata::RoleFile};
+use crate::service::{Fault, TIMESTAMP};
 use axum::{
     body::Body,
     extract::{Path, State},
@@ -18,16 +18,9 @@ pub(crate) async fn metadata(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let store = state.fleet.store();
-    let fail = |e| Fault::from(e).into_response();
-    if file == "timestamp.json" {
-        let newest = store.newest_metadata(RoleFile::Timestamp).await.map_err(fail)?;
-        let bytes = newest.map(|f| f.bytes).ok_or_else(|| absent(&file))?;
-        return Ok(answer(bytes, "application/json", "no-cache", &headers));
-    }
-    let (role, version) = metadata_name(&file).ok_or_else(|| absent(&file))?;
-    let bytes = store.metadata(role, version).await.map_err(fail)?.ok_or_else(|| absent(&file))?;
-    Ok(answer(bytes, "application/json", IMMUTABLE, &headers))
+    let bytes = state.fleet.metadata_file(&file).await.map_err(Fault::into_response)?;
+    let cache = if file == TIMESTAMP { "no-cache" } else { IMMUTABLE };
+    Ok(answer(bytes.ok_or_else(|| absent(&file))?, "application/json", cache, &headers))
 }
 
 /// `GET /tuf/targets/{dir}/{sha256}.{name}`.
@@ -36,13 +29,10 @@ pub(crate) async fn target(
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    let fail = |e| Fault::from(e).into_response();
-    let (name, hash) = target_name(&path).ok_or_else(|| absent(&path))?;
-    if !state.fleet.store().is_target(&name, &hash).await.map_err(fail)? {
-        return Err(absent(&path));
-    }
-    let bytes = state.fleet.targets().get(&hash).await.map_err(fail)?.ok_or_else(|| absent(&path))?;
-    Ok(answer(bytes, "application/octet-stream", IMMUTABLE, &headers))
+    let hash = state.fleet.target_hash(&path).await.map_err(Fault::into_response)?;
+    let hash = hash.ok_or_else(|| absent(&path))?;
+    let bytes = state.fleet.targets().get(&hash).await.map_err(|e| Fault::from(e).into_response())?;
+    Ok(answer(bytes.ok_or_else(|| absent(&path))?, "application/octet-stream", IMMUTABLE, &headers))
 }
 
 /// `GET /chunks/{sha256}`.
@@ -59,25 +49,6 @@ pub(crate) async fn chunk(
 fn absent(name: &str) -> Response {
     let name: String = name.chars().take(200).collect();
     problem(StatusCode::NOT_FOUND, "not_found", format!("there is no file {name:?}"))
-}
-
-/// `N.role.json`, decoded; the number has one way to be written.
-fn metadata_name(file: &str) -> Option<(RoleFile, u32)> {
-    let (version, role) = file.strip_suffix(".json")?.split_once('.')?;
-    let number: u32 = version.parse().ok()?;
-    let role = [RoleFile::Root, RoleFile::Timestamp, RoleFile::Snapshot, RoleFile::Targets]
-        .into_iter()
-        .find(|r| r.as_str() == role)
-        .unwrap_or_else(|| RoleFile::Delegated(role.to_owned()));
-    (number > 0 && number.to_string() == version).then_some((role, number))
-}
-
-/// `dir/HASH.name` as the target's path and hash.
-fn target_name(path: &str) -> Option<(String, Digest)> {
-    let (dir, file) = path.rsplit_once('/').map_or((None, path), |(dir, file)| (Some(dir), file));
-    let (hash, name) = file.split_once('.')?;
-    let name = dir.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"));
-    Some((name, hash.parse().ok()?))
 }
 
 /// Answers with the bytes, or with the one range that was asked for (RFC 9110, section 14).
@@ -156,22 +127,5 @@ mod tests {
             assert_eq!(range(whole, 100), Range::Whole, "{whole}");
         }
         assert_eq!(range("bytes=0-", 0), Range::Beyond);
-    }
-
-    #[test]
-    fn only_names_of_the_protocol_are_files() {
-        assert_eq!(metadata_name("12.targets.json"), Some((RoleFile::Targets, 12)));
-        let delegated = |name: &str| RoleFile::Delegated(name.to_owned());
-        assert_eq!(metadata_name("1.a/b #1.json"), Some((delegated("a/b #1"), 1)));
-        assert_eq!(metadata_name("1.2.targets.json"), Some((delegated("2.targets"), 1)));
-        for bad in
-            ["0.root.json", "01.root.json", "+1.root.json", "root.json", "1.root.json.x", "x.root.json"]
-        {
-            assert_eq!(metadata_name(bad), None, "{bad}");
-        }
-        let hash = Digest::new([0xab; 32]);
-        let found = target_name(&format!("digits/{hash}.1.0.0.wbi"));
-        assert_eq!(found, Some(("digits/1.0.0.wbi".into(), hash)));
-        assert_eq!(target_name("digits/1.0.0.wbi"), None);
     }
 }

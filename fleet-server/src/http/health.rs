@@ -57,6 +57,12 @@ pub(crate) async fn metrics(State(state): State<Shared>) -> Response {
         "Messages of devices that could not be read.",
         read(&c.messages_refused),
     );
+    let help = "Parts of files sent to devices over MQTT.";
+    add(&mut text, "whimbrel_fleet_mqtt_parts_total", "counter", help, read(&c.parts));
+    let help = "Bytes of the parts of files sent to devices over MQTT.";
+    add(&mut text, "whimbrel_fleet_mqtt_part_bytes_total", "counter", help, read(&c.part_bytes));
+    let help = "Files asked for over MQTT beyond a device's window.";
+    add(&mut text, "whimbrel_fleet_mqtt_wants_dropped_total", "counter", help, read(&c.wants_dropped));
     add(
         &mut text,
         "whimbrel_fleet_http_requests_total",

@@ -31,7 +31,7 @@ pub(crate) async fn intake(fleet: Arc<Fleet>, mut incoming: mpsc::Receiver<Incom
                 Event::Message { leaf, body } => {
                     if let Err(error) = fleet.message(&from, leaf, &body, &mut deliveries).await {
                         count(&fleet.counters().messages_refused);
-                        tracing::warn!(device = %from.device, leaf = leaf.as_str(), "message not taken: {error}");
+                        tracing::warn!(device = %from.device, %leaf, "message not taken: {error}");
                     }
                 }
             }
@@ -77,7 +77,7 @@ impl Fleet {
     }
 
     async fn message(
-        &self,
+        self: &Arc<Self>,
         from: &Address,
         leaf: Leaf,
         body: &[u8],
@@ -87,7 +87,8 @@ impl Fleet {
             Leaf::Report => self.take_report(from, &decode::<Report>(body)?).await?,
             Leaf::Status => self.set_online(from.clone(), decode::<Status>(body)?.online),
             Leaf::Telemetry => deliveries.push(Delivery { from: from.clone(), batch: decode(body)? }),
-            Leaf::Desired | Leaf::Ack => return Err(Refused::Leaf),
+            Leaf::ChunkGet => self.answer(from, decode(body)?),
+            Leaf::Desired | Leaf::Ack | Leaf::Chunk(_) | Leaf::File => return Err(Refused::Leaf),
         }
         Ok(())
     }

@@ -3,15 +3,18 @@
 mod delegated;
 mod enrol;
 mod fault;
+mod files;
 mod intake;
 mod jobs;
 mod observe;
 mod repository;
 mod rollouts;
 mod signing;
+mod transfer;
 mod views;
 
 pub(crate) use fault::{Fault, Kind, chain};
+pub(crate) use files::TIMESTAMP;
 pub(crate) use intake::intake;
 pub(crate) use jobs::{keep_seen, maintain, plan_rollouts};
 pub(crate) use repository::{INDEX_BYTES_MAX, STORED_CHUNK_BYTES_MAX};
@@ -31,7 +34,7 @@ use std::{
     },
 };
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use whimbrel_updater::repo::SigningKey;
 use whimbrel_wire::TenantId;
 
@@ -68,6 +71,12 @@ pub(crate) struct Counters {
     pub(crate) reports: AtomicU64,
     /// Messages of devices that could not be read.
     pub(crate) messages_refused: AtomicU64,
+    /// Parts of files sent over MQTT.
+    pub(crate) parts: AtomicU64,
+    /// Their bytes.
+    pub(crate) part_bytes: AtomicU64,
+    /// Files asked for over MQTT beyond a device's window.
+    pub(crate) wants_dropped: AtomicU64,
     /// HTTP requests answered.
     pub(crate) http_requests: AtomicU64,
     /// HTTP requests answered with 5xx.
@@ -103,6 +112,8 @@ pub(crate) struct Fleet {
     planning: Mutex<()>,
     /// Held while metadata is checked and replaced.
     publishing: Mutex<()>,
+    /// Limits the files that are read at the same time for devices on MQTT.
+    reads: Semaphore,
     wake: Notify,
     soaking: AtomicBool,
 }
@@ -116,6 +127,7 @@ impl Fleet {
             seen: std::sync::Mutex::default(),
             planning: Mutex::default(),
             publishing: Mutex::default(),
+            reads: Semaphore::new(transfer::READS_MAX),
             wake: Notify::new(),
             soaking: AtomicBool::new(false),
         }

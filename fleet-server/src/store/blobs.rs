@@ -4,7 +4,8 @@ use super::StoreError;
 use crate::files::{FileError, Readable, private_folder, write_whole};
 use sha2::{Digest as _, Sha256};
 use std::{
-    io,
+    fs::File,
+    io::{self, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 use whimbrel_wire::Digest;
@@ -21,6 +22,17 @@ pub(crate) enum BlobError {
     /// The disk refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Some bytes of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Where they begin.
+    pub(crate) offset: u64,
+    /// Size of the whole file.
+    pub(crate) total_bytes: u64,
+    /// The bytes.
+    pub(crate) bytes: bytes::Bytes,
 }
 
 /// One folder of files named by their hash.
@@ -75,6 +87,29 @@ impl Blobs {
         }
     }
 
+    /// At most `len_max` bytes of a hash's file, from `offset`, or from the beginning where the file has no such place; `None`
+    /// when it is not here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) async fn piece(
+        &self,
+        name: &Digest,
+        offset: u64,
+        len_max: usize,
+    ) -> Result<Option<Piece>, StoreError> {
+        let path = self.path(name);
+        let read = blocking({
+            let path = path.clone();
+            move || read_piece(&path, offset, len_max)
+        });
+        match read.await.flatten() {
+            Ok(piece) => Ok(Some(piece)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(FileError::new("read", &path, e).into()),
+        }
+    }
+
     /// Those of `names` that are not here.
     ///
     /// # Errors
@@ -90,6 +125,16 @@ impl Blobs {
         let name = name.to_string();
         self.dir.join(&name[..2]).join(&name)
     }
+}
+
+fn read_piece(path: &Path, offset: u64, len_max: usize) -> io::Result<Piece> {
+    let mut file = File::open(path)?;
+    let total_bytes = file.metadata()?.len();
+    let offset = if offset < total_bytes { offset } else { 0 };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.take(len_max as u64).read_to_end(&mut bytes)?;
+    Ok(Piece { offset, total_bytes, bytes: bytes.into() })
 }
 
 async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
@@ -111,7 +156,13 @@ mod tests {
         blobs.put(name, bytes::Bytes::from_static(b"bytes")).await.expect("kept");
         blobs.put(name, bytes::Bytes::from_static(b"bytes")).await.expect("kept again");
         assert_eq!(blobs.get(&name).await.expect("read").as_deref(), Some(&b"bytes"[..]));
+        let piece = |offset| blobs.piece(&name, offset, 3);
+        let of = |offset, bytes: &'static [u8]| Piece { offset, total_bytes: 5, bytes: bytes.into() };
+        assert_eq!(piece(0).await.expect("read"), Some(of(0, b"byt")));
+        assert_eq!(piece(3).await.expect("read"), Some(of(3, b"es")));
+        assert_eq!(piece(5).await.expect("read"), Some(of(0, b"byt")), "there is no such place");
         let other = Digest::new([7; 32]);
+        assert_eq!(blobs.piece(&other, 0, 3).await.expect("read"), None);
         assert_eq!(blobs.missing(vec![name, other]).await.expect("looked"), vec![other]);
     }
 }

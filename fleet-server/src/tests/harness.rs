@@ -195,6 +195,7 @@ impl Server {
     pub(super) fn mqtt(&self, client_id: &str, identity: Option<&Identity>, will: Option<&str>) -> Mqtt {
         let mut options = MqttOptions::new(client_id, "localhost", self.app.mqtt.port());
         options.set_keep_alive(Duration::from_secs(30));
+        options.set_max_packet_size(Some(300 << 10));
         options.set_transport(rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(
             Arc::new(self.tls(identity)),
         )));
@@ -241,8 +242,9 @@ impl Mqtt {
 
     /// True when the subscription was granted.
     pub(super) async fn subscribe(&mut self, filter: &str) -> bool {
-        use rumqttc::v5::mqttbytes::v5::SubscribeReasonCode;
-        self.client.subscribe(filter, QoS::AtLeastOnce).await.expect("queued");
+        use rumqttc::v5::mqttbytes::v5::{Filter, SubscribeReasonCode};
+        let filter = Filter { nolocal: !filter.starts_with('$'), ..Filter::new(filter, QoS::AtLeastOnce) };
+        self.client.subscribe_many([filter]).await.expect("queued");
         loop {
             if let Packet::SubAck(ack) = self.next().await.expect("connected") {
                 return matches!(ack.return_codes[..], [SubscribeReasonCode::Success(_)]);

@@ -4,4 +4,5 @@ mod harness;
 mod http;
 mod metadata;
 mod mqtt;
+mod transfer;
 mod ui;

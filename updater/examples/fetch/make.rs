@@ -135,7 +135,9 @@ fn sign_repository(dir: &Path, target: NewTarget) {
     let edit = TargetsEdit { add: vec![target], ..TargetsEdit::default() };
     let targets = sign(&next_targets(&old, &edit, expires).expect("makes"), &key).expect("signs");
     let snapshot = snapshot(newest("snapshot").as_deref(), &targets, &key, expires).expect("signs");
-    let timestamp = timestamp(read("timestamp.json").as_deref(), &snapshot, &key, expires).expect("signs");
+    let timestamp =
+        timestamp(read("timestamp.json").as_deref(), &snapshot, &key, OffsetDateTime::now_utc(), expires)
+            .expect("signs");
     if first {
         fs::write(tuf.join("1.targets.json"), &old).expect("writes");
     }

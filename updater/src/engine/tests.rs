@@ -4,6 +4,7 @@ mod assembly;
 mod failures;
 mod hostile;
 mod restarts;
+mod switching;
 mod updates;
 
 use super::*;

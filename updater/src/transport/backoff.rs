@@ -28,10 +28,15 @@ impl Backoff {
     /// The delay after `tries` failures, with a random share of at least a tenth, so that a fleet spreads out.
     #[must_use]
     pub fn jittered(&self, tries: u32) -> Duration {
-        // Without randomness the full delay is right as well, only less spread.
-        let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
-        self.delay(tries, share.max(0.1))
+        self.delay(tries, random_share())
     }
+}
+
+/// A random share of at least a tenth.
+pub(super) fn random_share() -> f64 {
+    // Without randomness the full delay is right as well, only less spread.
+    let share = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    share.max(0.1)
 }
 
 #[cfg(test)]

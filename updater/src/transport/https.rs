@@ -38,6 +38,7 @@ pub struct Https {
     targets: String,
     chunks: String,
     backoff: Backoff,
+    tries_max: u32,
     pace: Pace,
     /// Until when the server asked to be left alone.
     quiet: Arc<Mutex<Option<Instant>>>,
@@ -61,6 +62,13 @@ impl Https {
         }
     }
 
+    /// Passes the first failure on: for use where another transport takes over (see [`super::Switching`]).
+    #[must_use]
+    pub const fn trying_once(mut self) -> Self {
+        self.tries_max = 1;
+        self
+    }
+
     /// A plain TUF repository: metadata below one address, targets below another, no chunks.
     #[must_use]
     pub fn plain(client: Client, metadata: &str, targets: &str) -> Self {
@@ -72,6 +80,7 @@ impl Https {
             targets: base(targets),
             chunks: String::new(),
             backoff,
+            tries_max: TRIES_MAX,
             pace: Pace::SLOWEST,
             quiet: Arc::default(),
         }
@@ -92,7 +101,7 @@ impl Https {
             self.is_welcome(what)?;
             let failure = match self.get_once(what, size_bytes_max, &mut have).await {
                 Ok(()) => return Ok(have.freeze()),
-                Err(e) if !e.is_temporary() || tries == TRIES_MAX => return Err(e),
+                Err(e) if !e.is_temporary() || tries >= self.tries_max => return Err(e),
                 Err(e) => e,
             };
             if kind == Kind::Changing {

@@ -1,10 +1,16 @@
 //! Where metadata, targets and chunks come from. A transport moves bytes and bounds them; it verifies nothing.
+//!
+//! There are two, and a third that goes from one to the other whenever one does not work: [`Https`], [`Mqtt`], [`Switching`].
 
 mod backoff;
 mod https;
+mod mqtt;
+mod switching;
 
 pub use backoff::Backoff;
 pub use https::Https;
+pub use mqtt::{Mqtt, MqttPort, mqtt};
+pub use switching::Switching;
 
 use crate::tuf::Source;
 use bytes::Bytes;

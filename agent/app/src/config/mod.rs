@@ -69,11 +69,11 @@ pub(crate) struct Server {
 /// How the fleet server is talked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// MQTT; HTTPS polling while MQTT cannot connect.
+    /// Messages over MQTT, or HTTPS polling while MQTT cannot connect; updates over HTTPS, or MQTT while HTTPS does not work.
     Auto,
-    /// MQTT only.
+    /// MQTT only, updates included.
     Mqtt,
-    /// HTTPS polling only.
+    /// HTTPS only.
     Https,
 }
 

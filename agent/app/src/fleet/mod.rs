@@ -1,24 +1,28 @@
 //! The device's side of the fleet: desired states come in, reports and telemetry go out.
 //!
 //! Two ways carry the same messages: MQTT while it is connected ([`mqtt`]), HTTPS polling while it is not ([`https`]).
-//! Neither is ever waited for by an answer or by an update: the server can be away for months.
+//! Neither is ever waited for by an answer or by an update: the server can be away for months. The files of an update come
+//! over either, too ([`updates`]).
 
 mod desired;
 mod https;
 mod mqtt;
 mod report;
 mod tls;
+mod updates;
 mod upload;
 
 pub(crate) use desired::Inbox;
 pub(crate) use report::Reporter;
 pub(crate) use tls::{client, nobody};
+pub(crate) use updates::Updates;
 
 use crate::{config::Transport, telemetry::Telemetry};
 use rustls::ClientConfig;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use whimbrel_telemetry::BatchId;
+use whimbrel_updater::transport::MqttPort;
 use whimbrel_wire::{
     DeviceId, TenantId,
     topic::{Leaf, Topic},
@@ -74,14 +78,15 @@ impl Link {
         Arc::new(Self { settings, inbox, reporter, telemetry, mqtt: watch::Sender::new(MqttState::Unknown) })
     }
 
-    /// Keeps the fleet informed until `stop` turns true.
+    /// Keeps the fleet informed until `stop` turns true. `port` is what the updater fetches through over MQTT.
     pub(crate) async fn run(
         self: Arc<Self>,
         tls: Arc<ClientConfig>,
         client: reqwest::Client,
+        port: MqttPort,
         stop: watch::Receiver<bool>,
     ) {
-        let by_mqtt = mqtt::run(Arc::clone(&self), tls, stop.clone());
+        let by_mqtt = mqtt::run(Arc::clone(&self), tls, port, stop.clone());
         let by_https = https::run(Arc::clone(&self), client, stop);
         match self.settings.transport {
             Transport::Auto => {

@@ -6,13 +6,14 @@ use super::{
     stopped,
     upload::{InFlight, named},
 };
+use bytes::Bytes;
 use rumqttc::{
     Outgoing, TlsConfiguration, Transport,
     v5::{
         AsyncClient, Event, EventLoop, Incoming, MqttOptions,
         mqttbytes::{
             QoS,
-            v5::{ConnectProperties, LastWill},
+            v5::{ConnectProperties, Filter, LastWill},
         },
     },
 };
@@ -22,15 +23,16 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
-use whimbrel_updater::transport::Backoff;
+use whimbrel_updater::transport::{Backoff, MqttPort};
 use whimbrel_wire::{
-    decode,
+    Message as _, decode, encode,
     telemetry::Ack,
-    topic::{Leaf, Topic},
+    topic::{Leaf, Topic, chunks_filter},
+    transfer::{Get, Part},
 };
 
-/// Largest packet that is taken: a desired state with its topic and properties.
-const PACKET_BYTES_MAX: u32 = 128 << 10;
+/// Largest packet that is taken: a part of a file with its topic and properties.
+const PACKET_BYTES_MAX: u32 = Part::SIZE_BYTES_MAX as u32 + 2048;
 /// What a packet takes beside its payload.
 const PACKET_HEAD_BYTES: usize = 512;
 /// How long the server keeps what it could not deliver.
@@ -49,17 +51,28 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(500), max: Durat
 enum Signal {
     Up { packet_bytes_max: Option<u32> },
     Down,
-    Message { topic: String, payload: Vec<u8> },
+    Message { topic: String, payload: Bytes },
 }
 
 /// Keeps the connection until `stop` turns true.
-pub(super) async fn run(link: Arc<Link>, tls: Arc<ClientConfig>, mut stop: watch::Receiver<bool>) {
+pub(super) async fn run(
+    link: Arc<Link>,
+    tls: Arc<ClientConfig>,
+    port: MqttPort,
+    mut stop: watch::Receiver<bool>,
+) {
     let (client, events) = AsyncClient::new(options(&link, tls), QUEUE_MAX);
     let (sender, mut signals) = mpsc::channel(QUEUE_MAX);
     // In a task of its own: giving up a poll half-way would give up a connection that is being made.
     let mut driver = tokio::spawn(drive(events, sender));
-    let mut session =
-        Session { link: Arc::clone(&link), client, up: None, report_due: true, flight: InFlight::default() };
+    let mut session = Session {
+        link: Arc::clone(&link),
+        client,
+        port,
+        up: None,
+        report_due: true,
+        flight: InFlight::default(),
+    };
     let mut changes = link.reporter.changes();
     let mut report = tokio::time::interval(link.settings.report_every);
     let mut upload = tokio::time::interval(UPLOAD_EVERY);
@@ -76,6 +89,7 @@ pub(super) async fn run(link: Arc<Link>, tls: Arc<ClientConfig>, mut stop: watch
             _ = report.tick() => session.report_due = true,
             () = link.stored() => session.upload().await,
             _ = upload.tick() => session.upload().await,
+            get = session.port.next() => session.get(&get),
             () = stopped(&mut stop) => {
                 session.goodbye();
                 break;
@@ -121,7 +135,7 @@ async fn drive(mut events: EventLoop, signals: mpsc::Sender<Signal>) {
             }
             Ok(Event::Incoming(Incoming::Publish(message))) => Signal::Message {
                 topic: String::from_utf8_lossy(&message.topic).into_owned(),
-                payload: message.payload.to_vec(),
+                payload: message.payload,
             },
             Ok(Event::Outgoing(Outgoing::Disconnect)) => return,
             Ok(_) => continue,
@@ -153,6 +167,7 @@ async fn drive(mut events: EventLoop, signals: mpsc::Sender<Signal>) {
 struct Session {
     link: Arc<Link>,
     client: AsyncClient,
+    port: MqttPort,
     /// While connected: the largest packet that the server takes.
     up: Option<usize>,
     report_due: bool,
@@ -168,6 +183,7 @@ impl Session {
                     Some(packet_bytes_max.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX)));
                 self.flight.forget();
                 self.greet();
+                self.port.connected();
                 self.report_due = true;
                 self.link.mqtt.send_replace(MqttState::Connected);
                 self.upload().await;
@@ -175,11 +191,13 @@ impl Session {
             Signal::Down => {
                 self.up = None;
                 self.flight.forget();
+                self.port.disconnected();
                 self.link.mqtt.send_replace(MqttState::Down);
             }
             Signal::Message { topic, payload } => match Topic::parse(&topic).map(|t| t.leaf) {
                 Some(Leaf::Desired) => self.desired(payload).await,
                 Some(Leaf::Ack) => self.acknowledged(&payload).await,
+                Some(Leaf::Chunk(_) | Leaf::File) => self.part(&payload),
                 _ => tracing::debug!(topic, "a message that is not for devices"),
             },
         }
@@ -192,10 +210,36 @@ impl Session {
                 tracing::warn!(%error, leaf = leaf.as_str(), "subscribing failed");
             }
         }
+        let settings = &self.link.settings;
+        let chunks = Filter {
+            // It covers the topic on which chunks are asked for.
+            nolocal: true,
+            ..Filter::new(chunks_filter(&settings.tenant, &settings.device), QoS::AtMostOnce)
+        };
+        let parts = [chunks, Filter::new(self.link.topic(Leaf::File), QoS::AtMostOnce)];
+        if let Err(error) = self.client.try_subscribe_many(parts) {
+            tracing::warn!(%error, "subscribing to the files of updates failed");
+        }
         self.publish(Leaf::Status, true, self.link.reporter.status(true));
     }
 
-    async fn desired(&mut self, payload: Vec<u8>) {
+    /// Asks for files. What cannot be asked for now is asked for again when nothing came.
+    fn get(&self, get: &Get) {
+        match encode(get) {
+            Ok(bytes) => {
+                self.publish(Leaf::ChunkGet, false, bytes);
+            }
+            Err(error) => tracing::error!(%error, "files cannot be asked for"),
+        }
+    }
+
+    fn part(&self, payload: &[u8]) {
+        if let Err(error) = self.port.answer(payload) {
+            tracing::warn!(%error, "a part of a file was not understood");
+        }
+    }
+
+    async fn desired(&mut self, payload: Bytes) {
         let inbox = Arc::clone(&self.link.inbox);
         match tokio::task::spawn_blocking(move || inbox.take(&payload)).await {
             Ok(Taken::New { serial }) => {
@@ -246,8 +290,9 @@ impl Session {
     }
 
     fn publish(&self, leaf: Leaf, retain: bool, bytes: Vec<u8>) -> bool {
+        let qos = if leaf == Leaf::ChunkGet { QoS::AtMostOnce } else { QoS::AtLeastOnce };
         self.client
-            .try_publish(self.link.topic(leaf), QoS::AtLeastOnce, retain, bytes)
+            .try_publish(self.link.topic(leaf), qos, retain, bytes)
             .inspect_err(|error| tracing::debug!(%error, leaf = leaf.as_str(), "not handed over yet"))
             .is_ok()
     }

@@ -4,7 +4,7 @@ use super::Changes;
 use crate::{
     config::Config,
     failure::{Failure, chain},
-    fleet::{FleetSettings, Inbox, Link, Reporter, client, nobody},
+    fleet::{FleetSettings, Inbox, Link, Reporter, Updates, client, nobody},
     host::AgentHost,
     identity::{Identity, IdentityError},
     telemetry::Telemetry,
@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 use whimbrel_updater::{
     engine::{Engine, EngineConfig},
-    transport::Https,
+    transport::{Https, MqttPort},
 };
 use whimbrel_wire::desired::DesiredState;
 
@@ -31,10 +31,11 @@ pub(super) struct Member {
 
 /// What is ready to run and was not started yet.
 struct Waiting {
-    engine: Engine<AgentHost, Https>,
+    engine: Engine<AgentHost, Updates>,
     desired: watch::Receiver<Option<DesiredState>>,
     /// `None` without a usable identity: models are served, the fleet is not talked to.
     link: Option<(Arc<Link>, Arc<ClientConfig>, reqwest::Client)>,
+    port: MqttPort,
 }
 
 impl Member {
@@ -75,10 +76,10 @@ impl Member {
         let agent = Version::parse(env!("CARGO_PKG_VERSION"))
             .map_err(|e| Failure::failed("reading the agent's own version", e))?;
         let engine_config = EngineConfig::new(state_dir, agent.clone());
-        let engine =
-            Engine::open(engine_config, host, Https::new(client.clone(), base)).await.map_err(|e| {
-                Failure::failed(format!("opening the state folder {}", state_dir.display()), chain(&e))
-            })?;
+        let (updates, port) = Updates::new(config.server.transport, Https::new(client.clone(), base));
+        let engine = Engine::open(engine_config, host, updates).await.map_err(|e| {
+            Failure::failed(format!("opening the state folder {}", state_dir.display()), chain(&e))
+        })?;
         for (model, error) in engine.broken() {
             tracing::error!(%model, error = %chain(error), "the model is not served: its journal is damaged");
         }
@@ -94,18 +95,18 @@ impl Member {
             }
             _ => None,
         };
-        let waiting = Some(Waiting { engine, desired, link });
+        let waiting = Some(Waiting { engine, desired, link, port });
         Ok(Some(Self { inbox, changes: Arc::new(changes), waiting, engine: None, link: None }))
     }
 
     /// Begins to follow the fleet.
     pub(super) fn start(&mut self, stop: watch::Receiver<bool>) {
-        let Some(Waiting { engine, desired, link }) = self.waiting.take() else { return };
+        let Some(Waiting { engine, desired, link, port }) = self.waiting.take() else { return };
         let changes = Arc::clone(&self.changes);
         self.engine = Some(tokio::spawn(engine.run(desired, move |models| {
             changes.send_replace(models);
         })));
-        self.link = link.map(|(link, tls, client)| tokio::spawn(link.run(tls, client, stop)));
+        self.link = link.map(|(link, tls, client)| tokio::spawn(link.run(tls, client, port, stop)));
     }
 
     /// Lets updates come to rest: an orderly stop, which no candidate is blamed for.
