@@ -225,10 +225,10 @@ impl Disk for Files {
         let set = || {
             let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
             // Not every file system can reserve space; there a full disk shows at the first write that finds none.
-            if len > 0 {
-                let _ = file.allocate(len);
+            match if len > 0 { file.allocate(len) } else { Ok(()) } {
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => Err(e),
+                _ => file.set_len(len),
             }
-            file.set_len(len)
         };
         wrap("set the length of", path, set())
     }

@@ -45,7 +45,7 @@ pub(super) struct Driver<H, T> {
     serving_since: Instant,
     /// What was published last, and when.
     told: Option<(ModelReport, Instant)>,
-    /// A bundle that the process before put in place and did not come to write down: kept at the first clearing.
+    /// A bundle that the process before put in place and did not come to write down: kept at the clearing of the start.
     unnamed: Option<Digest>,
 }
 
@@ -74,7 +74,10 @@ impl<H: Host, T: Transport> Driver<H, T> {
         driver.unnamed = driver.core.unnamed(&driver.model, &record);
         let (state, actions) = recover(record, policy);
         driver.state = state;
-        driver.perform(actions);
+        // The disk may refuse the very first record: the machine says what serves all the same.
+        if let Some(failed) = driver.perform(actions) {
+            driver.apply(failed);
+        }
         while !driver.state.can_stop()
             && let Some(work) = &mut driver.work
         {
@@ -82,6 +85,8 @@ impl<H: Host, T: Transport> Driver<H, T> {
             driver.work = None;
             driver.apply(event);
         }
+        // Asked for again, it is there; when something else comes first, it is in the way.
+        driver.unnamed = None;
         driver.core.keep_report(report(&driver.model, &driver.state));
         driver
     }

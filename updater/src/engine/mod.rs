@@ -291,12 +291,17 @@ impl<H, T> Core<H, T> {
     }
 
     /// A bundle that the process before put in place and did not come to write down, unless it is the version that
-    /// was refused last.
+    /// was refused last. A candidate is written down: whether it stays is for the machine to say.
     fn unnamed(&self, model: &ModelName, record: &Record) -> Option<Digest> {
-        let done = record.update.as_ref().filter(|u| matches!(u.stage, Stage::Done { .. }));
-        let named: Vec<Digest> =
-            [&record.active, &record.previous].into_iter().flatten().map(|i| i.bundle).collect();
+        let update = record.update.as_ref();
+        let candidate = update.and_then(|update| match update.stage {
+            Stage::Testing { candidate, .. } | Stage::Probation { candidate, .. } => Some(candidate),
+            Stage::Done { .. } => None,
+        });
+        let confirmed = [&record.active, &record.previous].into_iter().flatten().map(|i| i.bundle);
+        let named: Vec<Digest> = confirmed.chain(candidate).collect();
         let (bundle, version) = self.slots.unnamed(model, &named).unwrap_or_default()?;
+        let done = update.filter(|update| matches!(update.stage, Stage::Done { .. }));
         done.is_none_or(|update| update.offer.version != version).then_some(bundle)
     }
 

@@ -3,7 +3,7 @@
 use super::Traffic;
 use super::{
     Action, Candidate, Confirmed, Job, Settle, State, Verdict, decide,
-    step::{Step, revert, serve, switch},
+    step::{Step, rest, revert, serve, switch},
 };
 use crate::journal::{Outcome, Record, Stage, UpdateRecord};
 use std::time::Duration;
@@ -43,7 +43,8 @@ fn resume(job: Job, installed: Installed, crashes: u32, policy: Option<Probation
 /// Lets the confirmed version serve, if there is one.
 fn restore(confirmed: Confirmed, last: Option<UpdateRecord>) -> Step {
     if confirmed.active.is_none() {
-        return (State::Idle { confirmed, last }, vec![]);
+        // A first version that was refused may still be on disk.
+        return rest(confirmed, last);
     }
     let work = serve(&confirmed);
     (State::Settling { confirmed, last, settle: Settle::Restored }, vec![Action::Run(work)])

@@ -318,7 +318,7 @@ fn rejected(job: Job, reason: Reason) -> Step {
 }
 
 /// Nothing is under way; the confirmed bundles stay on disk, and a candidate whose test was cut short.
-fn rest(confirmed: Confirmed, last: Option<UpdateRecord>) -> Step {
+pub(super) fn rest(confirmed: Confirmed, last: Option<UpdateRecord>) -> Step {
     let candidate = last.as_ref().and_then(|last| match last.stage {
         Stage::Testing { candidate, .. } | Stage::Probation { candidate, .. } => Some(candidate),
         Stage::Done { .. } => None,
