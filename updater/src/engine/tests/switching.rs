@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use whimbrel_wire::Digest;
 
 /// How long an answer is under way: so long that the first way is looked at again before the second has brought everything.
-const TRAVEL: Duration = Duration::from_secs(9);
+const TRAVEL: Duration = Duration::from_secs(20);
 /// More than the engine ever asks for at the same time.
 const IN_FLIGHT_MAX: usize = 16;
 
@@ -95,7 +95,7 @@ impl Transport for Route {
 async fn until(holds: impl Fn() -> bool) {
     let wait = async {
         while !holds() {
-            sleep(TRAVEL / 20).await;
+            sleep(Duration::from_millis(500)).await;
         }
     };
     timeout(Duration::from_secs(3600), wait).await.expect("it holds in time");
