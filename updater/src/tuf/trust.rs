@@ -1,8 +1,8 @@
 //! Trusted metadata in a folder, kept up to date from a source.
 
 use super::{
-    FloorMarks, Found, Fresh, Role, RoleName, Root, Search, Snapshot, Target, Targets, Timestamp, Trusted,
-    TufError, Visit, Wanted, file_stem, plausible_time,
+    FloorMarks, Found, Fresh, Role, RoleName, Root, Rotated, Search, Snapshot, Target, Targets, Timestamp,
+    Trusted, TufError, Visit, Wanted, file_stem, plausible_time,
 };
 use crate::{
     disk::{Disk, Files, create_dirs, write_atomically},
@@ -24,6 +24,8 @@ pub const ROOT_ROTATIONS_MAX: u32 = 256;
 const FLOORS_BYTES_MAX: u64 = 4 << 20;
 /// The file of floors. Without an ending, so that no role's file has its name.
 pub const FLOORS_FILE: &str = "floors";
+/// The root before the trusted one, while what the new one makes void is being removed.
+const FORMER_ROOT_FILE: &str = "root.before";
 const ENDING: &str = ".json";
 
 /// Where metadata files come from.
@@ -57,6 +59,8 @@ pub struct Trust {
     dir: PathBuf,
     trusted: Trusted,
     floors: FloorMarks,
+    /// What the root on disk made void and is still there.
+    unfinished: Option<Rotated>,
 }
 
 impl Trust {
@@ -77,12 +81,14 @@ impl Trust {
         create_dirs(&*disk, dir)?;
         for name in disk.list(dir)? {
             // The root is replaced in one step.
-            if name != *RoleName::Root.file() && name.to_string_lossy().ends_with(ENDING) {
+            let role = name != *RoleName::Root.file() && name.to_string_lossy().ends_with(ENDING);
+            if role || name == FORMER_ROOT_FILE {
                 disk.remove_file(&dir.join(name))?;
             }
         }
         write_atomically(&*disk, &dir.join(RoleName::Root.file()), root)?;
-        let trust = Self { dir: dir.to_owned(), floors: read_floors(&*disk, dir)?, disk, trusted };
+        let floors = read_floors(&*disk, dir)?;
+        let trust = Self { dir: dir.to_owned(), floors, disk, trusted, unfinished: None };
         Ok(trust)
     }
 
@@ -107,20 +113,29 @@ impl Trust {
         let root = read(RoleName::Root, Root::SIZE_BYTES_MAX)?
             .ok_or_else(|| damaged(RoleName::Root, &"it is missing; enrol the device again"))?;
         let mut trusted = Trusted::new(&root).map_err(|e| damaged(RoleName::Root, &e))?;
-        if let Some(bytes) = read(RoleName::Timestamp, Timestamp::SIZE_BYTES_MAX)? {
+        let former = disk.read(&dir.join(FORMER_ROOT_FILE), Root::SIZE_BYTES_MAX)?;
+        let targets = read(RoleName::Targets, Targets::SIZE_BYTES_MAX)?;
+        let unfinished = match &former {
+            Some(former) => {
+                Some(rotated(former, &root, targets.as_deref()).map_err(|e| damaged(RoleName::Root, &e))?)
+            }
+            None => None,
+        };
+        let void = unfinished.unwrap_or_default();
+        if let Some(bytes) = read(RoleName::Timestamp, Timestamp::SIZE_BYTES_MAX)?.filter(|_| !void.online) {
             trusted.restore_timestamp(&bytes).map_err(|e| damaged(RoleName::Timestamp, &e))?;
         }
-        if let Some(bytes) = read(RoleName::Snapshot, Snapshot::SIZE_BYTES_MAX)? {
+        if let Some(bytes) = read(RoleName::Snapshot, Snapshot::SIZE_BYTES_MAX)?.filter(|_| !void.online) {
             trusted.restore_snapshot(&bytes).map_err(|e| damaged(RoleName::Snapshot, &e))?;
         }
-        if let Some(bytes) = read(RoleName::Targets, Targets::SIZE_BYTES_MAX)? {
+        if let Some(bytes) = targets.filter(|_| !void.targets) {
             trusted.restore_targets(&bytes).map_err(|e| damaged(RoleName::Targets, &e))?;
         }
         let mut floors = read_floors(&*disk, dir)?;
         if let Some(targets) = trusted.targets() {
             floors.heed(&targets.body().floors, &targets.body().downgrades);
         }
-        Ok(Self { dir: dir.to_owned(), floors, disk, trusted })
+        Ok(Self { dir: dir.to_owned(), floors, disk, trusted, unfinished })
     }
 
     /// Brings the four top-level roles up to date (section 5). On failure everything accepted so far stays, and nothing else
@@ -129,6 +144,7 @@ impl Trust {
     /// # Errors
     /// What could not be fetched, or why it is not trusted.
     pub async fn refresh(&mut self, source: &impl Source, clock: OffsetDateTime) -> Result<(), TufError> {
+        self.finish_rotation()?;
         self.refresh_root(source, self.plausible(clock)).await?;
         // Each file is checked on a copy, which replaces the trusted set only once the file is on disk.
         let bytes = fetch(source, self.trusted.timestamp_wanted()).await?;
@@ -197,19 +213,34 @@ impl Trust {
             let Some(bytes) = source.metadata(&file, size_bytes_max).await? else { break };
             let mut next = self.trusted.clone();
             let rotated = next.update_root(&bytes)?;
-            // Void files go first: were the new root there already, what is left of them would not be signed by it
-            // and pass for damage.
-            if rotated.online {
-                self.forget(RoleName::Timestamp)?;
-                self.forget(RoleName::Snapshot)?;
-            }
-            if rotated.targets {
-                self.forget(RoleName::Targets)?;
+            if rotated != Rotated::default() {
+                // With the former root beside it, a cut on the way leaves no doubt about which files the new one made void. Were they
+                // removed first, a cut would forget what was trusted while the former root still is.
+                let former = self.trusted.root().bytes();
+                write_atomically(&*self.disk, &self.dir.join(FORMER_ROOT_FILE), former)?;
             }
             self.keep(RoleName::Root.as_str(), &bytes)?;
             self.trusted = next;
+            self.unfinished = (rotated != Rotated::default()).then_some(rotated);
+            self.finish_rotation()?;
         }
         self.trusted.finish_root(now)
+    }
+
+    /// Removes what the root made void.
+    fn finish_rotation(&mut self) -> Result<(), TufError> {
+        let Some(Rotated { online, targets }) = self.unfinished else { return Ok(()) };
+        if online {
+            self.forget(RoleName::Timestamp)?;
+            self.forget(RoleName::Snapshot)?;
+        }
+        if targets {
+            self.forget(RoleName::Targets)?;
+        }
+        self.disk.remove_file(&self.dir.join(FORMER_ROOT_FILE))?;
+        self.disk.sync_dir(&self.dir)?;
+        self.unfinished = None;
+        Ok(())
     }
 
     /// The time to check dates against.
@@ -282,6 +313,19 @@ impl Trust {
 async fn fetch(source: &impl Source, wanted: Wanted) -> Result<Bytes, TufError> {
     let Wanted { file, size_bytes_max } = wanted;
     source.metadata(&file, size_bytes_max).await?.ok_or(TufError::Absent { file })
+}
+
+/// What the step from the former root to the trusted one made void, or nothing where that step was not done yet.
+fn rotated(former: &[u8], root: &[u8], targets: Option<&[u8]>) -> Result<Rotated, TufError> {
+    if former == root {
+        return Ok(Rotated::default());
+    }
+    let mut trusted = Trusted::new(former)?;
+    if let Some(bytes) = targets {
+        // Targets that the former root did not sign came after it: they stand or fall with the trusted one.
+        let _ = trusted.restore_targets(bytes);
+    }
+    trusted.update_root(root)
 }
 
 fn read_floors(disk: &dyn Disk, dir: &Path) -> Result<FloorMarks, TufError> {

@@ -19,7 +19,7 @@ pub struct Trusted {
 }
 
 /// Which trusted files a new root makes void.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rotated {
     /// Timestamp and snapshot: their keys changed, so versions counted by the old keys mean nothing (5.3.11).
     pub online: bool,
