@@ -81,7 +81,7 @@ pub fn invariant_trust_never_goes_back(device: &Device) -> Option<String> {
         targets: trusted.targets().map_or(0, |t| t.body().version()),
         floor: trust.floor(&model()).cloned(),
     };
-    let acted = device.server.acted();
+    let acted = device.server.acted_under(found.root);
     let lower = found.root < acted.root
         || found.timestamp < acted.timestamp
         || found.snapshot < acted.snapshot

@@ -96,6 +96,8 @@ struct Content {
     told: Acted,
     /// What the device acted upon.
     acted: Acted,
+    /// What it had acted upon when a root of this version was sent that made some of that void.
+    before: Vec<(u64, Acted)>,
 }
 
 impl SimServer {
@@ -143,6 +145,14 @@ impl SimServer {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.lock().requests
+    }
+
+    /// What a device with this root acted upon: what a later root made void still counts for it, as it has not got that far.
+    #[must_use]
+    pub fn acted_under(&self, root: u64) -> Acted {
+        let content = self.lock();
+        let later = content.before.iter().filter(|(number, _)| *number > root);
+        later.fold(content.acted.clone(), |acted, (_, before)| acted.max(before))
     }
 
     /// What the device acted upon so far.
@@ -261,6 +271,7 @@ impl Content {
             Some(serde_json::from_slice::<Value>(bytes).ok()?["signed"]["roles"].clone())
         };
         let (Some(old), Some(new)) = (roles(number.saturating_sub(1)), roles(number)) else { return };
+        self.before.push((number, self.acted.clone()));
         if old["timestamp"] != new["timestamp"] || old["snapshot"] != new["snapshot"] {
             (self.acted.timestamp, self.told.timestamp) = (0, 0);
             (self.acted.snapshot, self.told.snapshot) = (0, 0);
@@ -272,6 +283,16 @@ impl Content {
 }
 
 impl Acted {
+    fn max(self, other: &Self) -> Self {
+        Self {
+            root: self.root,
+            timestamp: self.timestamp.max(other.timestamp),
+            snapshot: self.snapshot.max(other.snapshot),
+            targets: self.targets.max(other.targets),
+            floor: self.floor.max(other.floor.clone()),
+        }
+    }
+
     fn learn(&mut self, file: &str, bytes: &[u8]) {
         if file == "timestamp.json" {
             self.timestamp = version(bytes);
