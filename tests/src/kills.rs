@@ -21,6 +21,8 @@ const VERSIONS: u32 = 6;
 /// Longest life of a process, drawn anew each time: some end while they start, some in the middle of an update.
 const LIVES_MS: [u64; 4] = [30, 120, 400, 1200];
 const DEVICE: &str = "cam-1";
+/// Size of a file beside the model that takes part in no inference.
+const NOISE_BYTES: u64 = 3 << 20;
 
 /// What a series of kills came to.
 #[derive(Debug, Default)]
@@ -125,6 +127,10 @@ fn version(dir: &Path, number: u32) -> PathBuf {
         "[probation]\nrequests = 20\nseconds = 30\nrequests_min = 5\nerror_rate_max = 0.5\ncrashes_max = {crashes}\n"
     );
     fs::write(folder.join("bundle.toml"), format!("{before}{gates}{rest}")).expect("written");
+    // So that there is something to be fetched for a while: bytes that no other version has.
+    let mut random = Random(u64::from(number));
+    let noise: Vec<u8> = (0..NOISE_BYTES / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+    fs::write(folder.join("noise.bin"), noise).expect("written");
     folder
 }
 
@@ -291,10 +297,14 @@ fn ask(http: &str, turn: usize) -> Option<String> {
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
+        self.0
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! fetch make --dir D --size-mib 100 [--version 1.0.0] [--seed 1] [--change 0.1]
-//! fetch serve --dir D                       prints `listening: https://localhost:PORT`
+//! fetch serve --dir D                       prints `listening: https://localhost:PORT`; `/requests` lists the paths asked for since the last list
 //! fetch update --dir D --base URL --state-dir S [--version 1.0.0]
 //! ```
 //! `make` writes a signed repository of one model, of bytes that do not compress, with `raw/VERSION.bin` for other programs to fetch.

@@ -15,8 +15,8 @@ use std::{
     convert::Infallible,
     fs,
     io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
+    path::PathBuf,
+    sync::{Arc, Mutex},
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -47,19 +47,25 @@ pub(crate) async fn run(args: ServeArgs) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     println!("listening: https://localhost:{}", listener.local_addr().expect("bound").port());
     std::io::stdout().flush().expect("prints");
-    let dir: Arc<Path> = args.dir.into();
+    let served = Arc::new(Served { dir: args.dir, paths: Mutex::default() });
     loop {
         let (stream, _) = listener.accept().await.expect("accepts");
-        tokio::spawn(connection(stream, acceptor.clone(), Arc::clone(&dir)));
+        tokio::spawn(connection(stream, acceptor.clone(), Arc::clone(&served)));
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, dir: Arc<Path>) {
+/// The folder, and the paths that were answered since `/requests` was last asked for.
+struct Served {
+    dir: PathBuf,
+    paths: Mutex<Vec<String>>,
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, served: Arc<Served>) {
     stream.set_nodelay(true).expect("a socket");
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let service = service_fn(move |request: Request<_>| {
-        let dir = Arc::clone(&dir);
-        async move { Ok::<_, Infallible>(answer(&dir, &request).await) }
+        let served = Arc::clone(&served);
+        async move { Ok::<_, Infallible>(answer(&served, &request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http2().max_concurrent_streams(256);
@@ -67,10 +73,20 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, dir: Arc<Path>) {
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer<B>(dir: &Path, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn answer<B>(served: &Served, request: &Request<B>) -> Response<Full<Bytes>> {
     let path = request.uri().path().trim_start_matches('/');
     let plain = path.split('/').all(|part| !part.is_empty() && part != "..");
-    let bytes = if plain { tokio::fs::read(dir.join(path)).await.ok() } else { None };
+    let bytes = match path {
+        "requests" => {
+            let paths = std::mem::take(&mut *served.paths.lock().expect("no panic"));
+            Some(paths.join("\n").into_bytes())
+        }
+        _ if plain => {
+            served.paths.lock().expect("no panic").push(format!("/{path}"));
+            tokio::fs::read(served.dir.join(path)).await.ok()
+        }
+        _ => None,
+    };
     let mut answer = Response::new(Full::default());
     match bytes {
         Some(bytes) => *answer.body_mut() = Full::from(bytes),

@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::sync::watch;
 use whimbrel_updater::{
-    engine::{Engine, EngineConfig, Host, Traffic},
+    engine::{CHUNK_WINDOW, Engine, EngineConfig, Host, Traffic},
     slots::InstalledBundle,
     transport::{Https, Transport, TransportError},
     tuf::{Source, Trust},
@@ -172,6 +172,7 @@ fn is_done(reports: &[ModelReport], version: &Version) -> bool {
 fn say(wall: Duration, moved: &Moved, idle_rss_bytes: u64) {
     let peak_rss_bytes = status_bytes("VmHWM:");
     let said = json!({
+        "window_chunks": CHUNK_WINDOW,
         "wall_s": wall.as_secs_f64(),
         "chunks": moved.chunks.load(Ordering::Relaxed),
         "moved_bytes": moved.bytes.load(Ordering::Relaxed),
