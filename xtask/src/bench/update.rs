@@ -29,23 +29,21 @@ pub(super) fn show(value: &Value) {
         super::number(&transfer["ratio_min"]),
         super::number(&transfer["ratio_max"]),
     );
-    println!("memory above idle    {}", transfer["above_idle_mb"]);
-    println!("after SIGKILL at half  {}", transfer["resume"]);
-    println!("{:<24} {:>10} {:>10} {:>10} {:>10}", "delta", "whole", "zstd -19", "moved", "patch-from");
+    println!("memory above idle, MB: {}", transfer["above_idle_mb"]);
+    println!("killed at half, finished by another process: {}", transfer["resume"]);
+    println!("{:<40} {:>9} {:>9} {:>9} {:>10}", "delta, bytes", "whole", "zstd -19", "moved", "patch-from");
     for row in value["delta"].as_array().into_iter().flatten() {
+        let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
         println!(
-            "{:<24} {:>10} {:>10} {:>10} {:>10}",
-            format!(
-                "{} {}",
-                row["model"].as_str().unwrap_or_default(),
-                row["change"].as_str().unwrap_or_default()
-            ),
+            "{:<40} {:>9} {:>9} {:>9} {:>10}",
+            format!("{}, {}", text("model"), text("change")),
             row["whole_bytes"],
             row["zstd_bytes"],
             row["moved_bytes"],
             row["patch_bytes"],
         );
     }
-    println!("cut points           {}, violations {}", cuts["total_cut_points"], cuts["violations"]);
-    println!("kills                {}, violations {}", kills["kills"], kills["violations"]);
+    let violations = cuts["scenarios"].as_array().into_iter().flatten().filter_map(|s| s["violations"].as_u64());
+    println!("power cuts: {} points, {} violations", cuts["total_cut_points"], violations.sum::<u64>());
+    println!("kills: {}, violations: {}", kills["kills"], kills["violations"]);
 }
