@@ -8,7 +8,7 @@ mod mqtt;
 mod switching;
 
 pub use backoff::Backoff;
-pub use https::Https;
+pub use https::{FetchError, Https, Sink};
 pub use mqtt::{Mqtt, MqttPort, mqtt};
 pub use switching::Switching;
 

@@ -167,6 +167,32 @@ async fn a_file_that_may_change_is_never_put_together_from_two_answers() {
     assert_eq!(*server.ranges.lock().await, ["", ""]);
 }
 
+/// Takes nothing.
+#[derive(Debug)]
+struct Full;
+
+impl Sink for Full {
+    type Error = std::io::Error;
+
+    fn has_bytes(&self) -> u64 {
+        0
+    }
+
+    fn add(&mut self, _: &[u8]) -> Result<(), Self::Error> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn clear(&mut self) {}
+}
+
+#[tokio::test]
+async fn a_sink_that_takes_no_more_ends_the_fetching() {
+    let server = scripted(&[OK, OK]).await;
+    let error = server.https().target_into("t", 5, &mut Full).await.expect_err("full");
+    assert!(matches!(error, FetchError::Sink(_)), "{error}");
+    assert_eq!(server.asked().await, 1);
+}
+
 #[tokio::test]
 async fn a_captive_portals_redirect_is_not_followed() {
     let portal =
