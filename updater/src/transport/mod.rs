@@ -3,6 +3,7 @@
 //! There are two, and a third that goes from one to the other whenever one does not work: [`Https`], [`Mqtt`], [`Switching`].
 
 mod backoff;
+pub mod headers;
 mod https;
 mod mqtt;
 mod switching;
