@@ -31,3 +31,20 @@ impl Sha256 {
         Digest::new(self.0.finalize().into())
     }
 }
+
+/// A SHA-512 over bytes that come in parts.
+#[derive(Debug, Clone, Default)]
+pub struct Sha512(sha2::Sha512);
+
+impl Sha512 {
+    /// Takes the next part.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all parts.
+    #[must_use]
+    pub fn finish(self) -> [u8; 64] {
+        self.0.finalize().into()
+    }
+}

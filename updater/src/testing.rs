@@ -1,5 +1,7 @@
 //! A repository and a server in memory, for the tests of this crate.
 
+pub(crate) mod servers;
+
 use crate::{
     bundle::{self, Packed},
     repo::{

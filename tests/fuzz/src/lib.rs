@@ -19,11 +19,14 @@ pub const TARGETS: &[Target] = &[
     ("manifest", targets::manifest),
     ("journal", targets::journal),
     ("wbundle", targets::wbundle),
+    ("archive", targets::archive),
     ("chunk", targets::chunk),
     ("desired", targets::desired),
     ("report", targets::report),
     ("telemetry", targets::telemetry),
     ("topic", targets::topic),
+    ("transfer", targets::transfer),
+    ("headers", targets::headers),
 ];
 
 /// The function of a target.

@@ -2,11 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "a target fails by a panic, which is how the fuzzer learns of it")]
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug, io::Cursor};
 use time::{OffsetDateTime, macros::datetime};
 use whimbrel_updater::{
-    bundle::{Packed, chunk},
+    bundle::{self, Contents, Packed, chunk},
     journal::Record,
+    transport::headers::{ContentRange, retry_after},
     tuf::{
         FloorMarks, Key, Role, Root, Scope, Search, Signed, Snapshot, Targets, Timestamp, Trusted,
         canonical::canonical,
@@ -21,6 +22,7 @@ use whimbrel_wire::{
     report::{Report, Status},
     telemetry::{Ack, Batch},
     topic::Topic,
+    transfer::{Get, Part},
 };
 
 const NOW: OffsetDateTime = datetime!(2030-01-01 00:00 UTC);
@@ -110,6 +112,28 @@ pub(crate) fn wbundle(bytes: &[u8]) {
     }
 }
 
+/// A bundle in one file, read by its parts. What is in it is as when it is read in one go.
+pub(crate) fn archive(bytes: &[u8]) {
+    let packed = Packed::read(bytes);
+    let contents = match Contents::read(Cursor::new(bytes)) {
+        Ok(contents) => contents,
+        Err(e) => return assert!(packed.is_err(), "read in one go, but not by its parts: {e}"),
+    };
+    let read = |part: &bundle::Part| part.read(Cursor::new(bytes));
+    assert_eq!(read(&contents.index_part()).expect("was read").len() as u64, contents.index_part().bytes());
+    for part in contents.chunks().values().chain(contents.metadata().values()) {
+        // The file may end before the part does.
+        let _ = read(part);
+    }
+    let Ok(packed) = packed else { return };
+    assert_eq!(contents.index().index(), packed.index());
+    let chunks = contents.chunks().iter().map(|(stored, part)| (*stored, read(part).expect("is there")));
+    assert_eq!(&chunks.collect::<BTreeMap<_, _>>(), packed.chunks());
+    let metadata =
+        contents.metadata().iter().map(|(file, part)| (file.clone(), read(part).expect("is there")));
+    assert_eq!(metadata.collect::<BTreeMap<_, _>>(), packed.metadata);
+}
+
 /// The stored form of a chunk, as the index would have to name it for the bytes to be unpacked at all.
 pub(crate) fn chunk(bytes: &[u8]) {
     for raw_bytes in [1, 1000, 256 << 10] {
@@ -145,6 +169,33 @@ pub(crate) fn topic(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(topic) = Topic::parse(text) {
         assert_eq!(topic.to_string(), text);
+    }
+}
+
+/// Files over MQTT: what a device asks for, and the server's answer.
+pub(crate) fn transfer(bytes: &[u8]) {
+    message::<Get>(bytes);
+    message::<Part>(bytes);
+}
+
+/// `Content-Range`, `Retry-After` and `Date` of an answer, a line each.
+pub(crate) fn headers(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.lines();
+    let (range, wait, date) =
+        (lines.next().unwrap_or_default(), lines.next().unwrap_or_default(), lines.next());
+    if let Some(range) = ContentRange::parse(range) {
+        let ContentRange { first, last, whole_bytes } = range;
+        assert_eq!(ContentRange::parse(&format!("bytes {first}-{last}/{whole_bytes}")), Some(range));
+        assert!(!range.is_rest(first) || first < whole_bytes, "a rest has a byte at least");
+    }
+    let without_date = retry_after(wait, None);
+    assert_eq!(without_date.is_some(), wait.parse::<u64>().is_ok() && !wait.starts_with('+'));
+    if without_date.is_some() {
+        assert_eq!(retry_after(wait, date), without_date, "seconds need no clock");
+    }
+    if let Some(date) = date.filter(|date| date.parse::<u64>().is_err()) {
+        assert!(retry_after(date, Some(date)).is_none_or(|wait| wait.is_zero()), "no time passes meanwhile");
     }
 }
 

@@ -1,11 +1,14 @@
 //! Downloading targets.
 
+mod file;
+
 use anyhow::{Context as _, Result, bail};
+use file::{Download, holds};
 use std::path::Path;
 use time::OffsetDateTime;
 use whimbrel_updater::{
-    disk::{Disk as _, Files, create_dirs, write_atomically},
-    transport::{Https, Transport as _},
+    disk::{Files, create_dirs},
+    transport::Https,
     tuf::{Target, Trust, file_stem},
 };
 
@@ -29,18 +32,21 @@ pub(crate) async fn run(mut trust: Trust, source: &Https, names: &[String], dir:
     Ok(())
 }
 
+/// Downloads a target, which never is in memory as a whole: its bytes go to a file of another name, and that gets the target's name
+/// once they are the signed ones.
 async fn fetch(target: &Target, file: String, source: &Https, dir: &Path) -> Result<()> {
     // The whole name as one segment: a target's name may hold what leads out of the folder.
-    let path = dir.join(file_stem(&target.path));
-    if path.file_name().is_none() {
+    let name = file_stem(&target.path);
+    if matches!(&*name, "" | "." | "..") {
         bail!("its name is none for a file");
     }
-    if let Ok(Some(present)) = Files.read(&path, target.length_bytes)
-        && target.check(&present).is_ok()
-    {
+    if holds(dir, &name, target) {
         return Ok(());
     }
-    let bytes = source.target(&file, target.length_bytes).await?;
-    target.check(&bytes)?;
-    Ok(write_atomically(&Files, &path, &bytes)?)
+    let mut download = Download::begin(dir, &name, target)?;
+    source.target_into(&file, target.length_bytes, &mut download).await?;
+    download.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,23 +4,20 @@
 //! from a server.
 
 use super::{
-    chunk::STORED_BYTES_MAX,
-    file::{CHUNKS, INDEX_NAME, METADATA, METADATA_BYTES_MAX, METADATA_FILES_MAX, ReadError, bad},
+    contents::{Contents, Part},
+    file::ReadError,
 };
 use crate::{
-    slots::SignedIndex,
     transport::{Transport, TransportError},
     tuf::Source,
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 use whimbrel_wire::{
-    Digest, Message as _,
+    Digest,
     index::{Index, target_path},
 };
 
@@ -28,70 +25,22 @@ use whimbrel_wire::{
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
-    index: SignedIndex,
-    /// Where the index, the chunks and the metadata lie.
-    index_part: Part,
-    chunks: BTreeMap<Digest, Part>,
-    metadata: BTreeMap<String, Part>,
-}
-
-/// A stretch of the file.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    offset: u64,
-    bytes: u64,
+    contents: Contents,
 }
 
 impl Archive {
-    /// Notes what is in the file, within the limits of each part: the index first, then nothing but chunks of it and metadata. Chunks
-    /// may be missing, for a device that has them already.
+    /// Notes what is in the file, see [`Contents::read`].
     ///
     /// # Errors
     /// When it is not of the form.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let mut tar = tar::Archive::new(File::open(path)?);
-        let (mut index, mut chunks, mut metadata) = (None, BTreeMap::new(), BTreeMap::new());
-        for entry in tar.entries_with_seek()? {
-            let entry = entry?;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            if !entry.header().entry_type().is_file() {
-                return Err(bad(&name, "not a plain file"));
-            }
-            let part = Part { offset: entry.raw_file_position(), bytes: entry.size() };
-            let fits = |bytes_max: u64| match part.bytes {
-                bytes if bytes <= bytes_max => Ok(part),
-                _ => Err(bad(&name, format!("longer than the {bytes_max} bytes accepted"))),
-            };
-            if index.is_none() {
-                if name != INDEX_NAME {
-                    return Err(bad(&name, "expected index.wbi to come first"));
-                }
-                index = Some(fits(Index::SIZE_BYTES_MAX as u64)?);
-            } else if let Some(stored) = name.strip_prefix(CHUNKS) {
-                let stored: Digest = stored.parse().map_err(|e| bad(&name, e))?;
-                let full = chunks.len() == whimbrel_wire::index::CHUNKS_MAX;
-                if full || chunks.insert(stored, fits(STORED_BYTES_MAX)?).is_some() {
-                    return Err(bad(&name, "there twice, or more chunks than accepted"));
-                }
-            } else if let Some(file) = name.strip_prefix(METADATA) {
-                let full = metadata.len() == METADATA_FILES_MAX;
-                if full || metadata.insert(file.to_owned(), fits(METADATA_BYTES_MAX)?).is_some() {
-                    return Err(bad(&name, "there twice, or more metadata than accepted"));
-                }
-            } else {
-                return Err(bad(&name, "neither a chunk nor metadata"));
-            }
-        }
-        let index_part = index.ok_or_else(|| ReadError::Missing(INDEX_NAME.into()))?;
-        let bytes = read(path, index_part)?;
-        let index = SignedIndex::decode(&bytes).map_err(|e| bad(INDEX_NAME, e))?;
-        Ok(Self { path: path.to_owned(), index, index_part, chunks, metadata })
+        Ok(Self { path: path.to_owned(), contents: Contents::read(File::open(path)?)? })
     }
 
     /// The index. Nothing says yet that it is signed.
     #[must_use]
     pub fn index(&self) -> &Index {
-        self.index.index()
+        self.contents.index().index()
     }
 
     /// The name under which it is signed.
@@ -108,11 +57,11 @@ impl Archive {
         size_bytes_max: u64,
     ) -> Result<Bytes, TransportError> {
         let Some(part) = part else { return Err(TransportError::NotFound { what }) };
-        if part.bytes > size_bytes_max {
+        if part.bytes() > size_bytes_max {
             return Err(TransportError::TooLarge { what, size_bytes_max });
         }
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path, part)).await;
+        let read = tokio::task::spawn_blocking(move || part.read(File::open(path)?)).await;
         match read.map_err(std::io::Error::other).and_then(|read| read) {
             Ok(bytes) => Ok(bytes.into()),
             Err(e) => Err(TransportError::Refused { what, why: e.to_string() }),
@@ -120,18 +69,9 @@ impl Archive {
     }
 }
 
-fn read(path: &Path, part: Part) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(part.offset))?;
-    // The size is within the part's limit, see `open`.
-    let mut bytes = vec![0; usize::try_from(part.bytes).unwrap_or_default()];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
 impl Source for Archive {
     async fn metadata(&self, file: &str, size_bytes_max: u64) -> Result<Option<Bytes>, TransportError> {
-        match self.metadata.get(file) {
+        match self.contents.metadata().get(file) {
             None => Ok(None),
             part => self.part(file.to_owned(), part.copied(), size_bytes_max).await.map(Some),
         }
@@ -142,13 +82,13 @@ impl Transport for Archive {
     async fn target(&self, file: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
         let plain = self.target_path();
         let (dir, name) = plain.split_once('/').unwrap_or(("", &plain));
-        let hashed = format!("{dir}/{}.{name}", self.index.digest());
-        let part = (file == plain || file == hashed).then_some(self.index_part);
+        let hashed = format!("{dir}/{}.{name}", self.contents.index().digest());
+        let part = (file == plain || file == hashed).then(|| self.contents.index_part());
         self.part(file.to_owned(), part, size_bytes_max).await
     }
 
     async fn chunk(&self, stored: Digest, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        let part = self.chunks.get(&stored).copied();
+        let part = self.contents.chunks().get(&stored).copied();
         self.part(format!("chunk {stored}"), part, size_bytes_max).await
     }
 }
@@ -157,7 +97,7 @@ impl Transport for Archive {
 mod tests {
     use super::*;
     use crate::{
-        bundle::Packed,
+        bundle::{Packed, chunk::STORED_BYTES_MAX},
         hash::sha256,
         testing::{NOW, Repo, noise, pack},
         tuf::Trust,

@@ -2,12 +2,14 @@
 
 mod archive;
 pub mod chunk;
+mod contents;
 mod delta;
 mod file;
 mod pack;
 mod verify;
 
 pub use archive::Archive;
+pub use contents::{Contents, Part};
 pub use delta::{Delta, delta};
 pub use file::{METADATA_FILES_MAX, Packed, ReadError};
 pub use pack::{MANIFEST_FILE, PackError, pack};

@@ -150,20 +150,31 @@ impl World {
 
     /// Starts the process; the host is a new one, with the old one's faults.
     async fn start(&mut self) {
+        self.start_over(self.server().clone()).await;
+    }
+
+    /// As [`World::start`], with its files from elsewhere.
+    async fn start_over(&mut self, transport: impl Transport) {
         let host = FakeHost::default();
         {
             let (mut new, old) = (host.lock(), self.host.lock());
             (new.fails_test, new.fails_load) = (old.fails_test.clone(), old.fails_load.clone());
         }
         self.host = host;
-        let engine =
-            Engine::open(self.config(), self.host.clone(), self.server().clone()).await.expect("opens");
+        let engine = Engine::open(self.config(), self.host.clone(), transport).await.expect("opens");
         let (sender, reports) = watch::channel(engine.reports());
         let desired = self.desired.subscribe();
         let run = engine.run(desired, move |reports| {
             sender.send_replace(reports);
         });
         self.running = Some((tokio::spawn(run), reports));
+    }
+
+    /// Has the process begin again with its files from elsewhere, and asks for the version.
+    async fn begin(&mut self, transport: impl Transport, version: &str) {
+        self.kill().await;
+        self.start_over(transport).await;
+        self.ask(version, 1);
     }
 
     fn config(&self) -> EngineConfig {

@@ -1,17 +1,20 @@
 //! The fleet server's HTTPS paths.
 
 mod answer;
+mod failure;
 mod pace;
+mod sink;
+
+pub use sink::{FetchError, Sink};
 
 use super::{Backoff, Transport, TransportError};
 use crate::tuf::Source;
 use answer::{Verdict, judge};
 use bytes::{Bytes, BytesMut};
+use failure::{failed, unavailable};
 use pace::{Pace, Watch};
 use reqwest::{Client, Response, Url, header::RANGE};
 use std::{
-    error::Error,
-    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -93,19 +96,51 @@ impl Https {
         Self { pace: Pace { window, bytes_min }, backoff, ..self }
     }
 
-    /// Fetches `what`, again a few times while that may help. What came before a connection broke is not asked for again.
+    /// Fetches a target into a sink. Where a connection breaks, the rest alone is asked for: that the whole is one file, its signed
+    /// hash has to say, as always.
+    ///
+    /// # Errors
+    /// When it could not be had whole, is longer than `size_bytes_max`, or the sink does not take it.
+    pub async fn target_into<S: Sink>(
+        &self,
+        file: &str,
+        size_bytes_max: u64,
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
+        self.fetch(&self.target_address(file), size_bytes_max, Kind::Immutable, sink).await
+    }
+
+    fn target_address(&self, file: &str) -> String {
+        format!("{}/{}", self.targets, escaped(file))
+    }
+
+    /// Fetches `what` into memory.
     async fn get(&self, what: &str, size_bytes_max: u64, kind: Kind) -> Result<Bytes, TransportError> {
-        let mut tries = 1;
         let mut have = BytesMut::new();
+        match self.fetch(what, size_bytes_max, kind, &mut have).await {
+            Ok(()) => Ok(have.freeze()),
+            Err(FetchError::Transport(e)) => Err(e),
+            Err(FetchError::Sink(never)) => match never {},
+        }
+    }
+
+    /// Fetches `what`, again a few times while that may help. What came before a connection broke is not asked for again.
+    async fn fetch<S: Sink>(
+        &self,
+        what: &str,
+        size_bytes_max: u64,
+        kind: Kind,
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
+        let mut tries = 1;
         loop {
             self.is_welcome(what)?;
-            let failure = match self.get_once(what, size_bytes_max, &mut have).await {
-                Ok(()) => return Ok(have.freeze()),
-                Err(e) if !e.is_temporary() || tries >= self.tries_max => return Err(e),
-                Err(e) => e,
+            let failure = match self.fetch_once(what, size_bytes_max, sink).await {
+                Err(FetchError::Transport(e)) if e.is_temporary() && tries < self.tries_max => e,
+                end => return end,
             };
             if kind == Kind::Changing {
-                have.clear();
+                sink.clear();
             }
             let asked = match &failure {
                 TransportError::Unavailable { retry_after, .. } => retry_after.unwrap_or_default(),
@@ -113,7 +148,7 @@ impl Https {
             };
             if asked > SAT_OUT_MAX {
                 self.leave_alone(asked.min(QUIET_MAX));
-                return Err(failure);
+                return Err(failure.into());
             }
             tracing::debug!(%failure, tries, "will try again");
             sleep(self.backoff.jittered(tries).max(asked)).await;
@@ -121,14 +156,33 @@ impl Https {
         }
     }
 
-    /// Adds to `have` what is missing of the file.
-    async fn get_once(
+    /// Adds to the sink what is missing of the file.
+    async fn fetch_once<S: Sink>(
         &self,
         what: &str,
         size_bytes_max: u64,
-        have: &mut BytesMut,
-    ) -> Result<(), TransportError> {
-        let from = have.len() as u64;
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
+        let from = sink.has_bytes();
+        let answer = self.ask(what, from).await?;
+        match judge(answer.status(), answer.headers(), from) {
+            Verdict::Rest => {}
+            Verdict::Whole => sink.clear(),
+            Verdict::Again => {
+                sink.clear();
+                return Err(unavailable(what, "the server does not give the rest", None).into());
+            }
+            Verdict::Absent => return Err(TransportError::NotFound { what: what.to_owned() }.into()),
+            Verdict::Later { why, retry_after } => return Err(unavailable(what, &why, retry_after).into()),
+            Verdict::Refused { why } => {
+                return Err(TransportError::Refused { what: what.to_owned(), why }.into());
+            }
+        }
+        self.body(what, answer, size_bytes_max, sink).await
+    }
+
+    /// The head of the answer to a request for all from a byte on.
+    async fn ask(&self, what: &str, from: u64) -> Result<Response, TransportError> {
         let mut request = self.client.get(what);
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -140,33 +194,22 @@ impl Https {
             let why = format!("the answer came from {}, which is another place", answer.url());
             return Err(unavailable(what, &why, None));
         }
-        match judge(answer.status(), answer.headers(), from) {
-            Verdict::Rest => {}
-            Verdict::Whole => have.clear(),
-            Verdict::Again => {
-                have.clear();
-                return Err(unavailable(what, "the server does not give the rest", None));
-            }
-            Verdict::Absent => return Err(TransportError::NotFound { what: what.to_owned() }),
-            Verdict::Later { why, retry_after } => return Err(unavailable(what, &why, retry_after)),
-            Verdict::Refused { why } => return Err(TransportError::Refused { what: what.to_owned(), why }),
-        }
-        self.body(what, answer, size_bytes_max, have).await
+        Ok(answer)
     }
 
-    /// Reads the body, never holding more than is accepted, and no longer than its pace is.
-    async fn body(
+    /// Reads the body, never passing on more than is accepted, and no longer than its pace is.
+    async fn body<S: Sink>(
         &self,
         what: &str,
         mut answer: Response,
         size_bytes_max: u64,
-        have: &mut BytesMut,
-    ) -> Result<(), TransportError> {
+        sink: &mut S,
+    ) -> Result<(), FetchError<S::Error>> {
         let too_large = || TransportError::TooLarge { what: what.to_owned(), size_bytes_max };
-        let room_bytes = size_bytes_max.saturating_sub(have.len() as u64);
+        let mut room_bytes = size_bytes_max.saturating_sub(sink.has_bytes());
         match answer.content_length() {
-            Some(length) if length > room_bytes => return Err(too_large()),
-            Some(length) => have.reserve(usize::try_from(length).unwrap_or_default()),
+            Some(length) if length > room_bytes => return Err(too_large().into()),
+            Some(length) => sink.expect(length).map_err(FetchError::Sink)?,
             None => {}
         }
         let (begun, mut watch) = (Instant::now(), Watch::new(self.pace));
@@ -175,11 +218,9 @@ impl Https {
             let patience = patience.ok_or_else(|| unavailable(what, "it comes too slowly", None))?;
             let Ok(part) = timeout(patience, answer.chunk()).await else { continue };
             let Some(part) = part.map_err(|e| failed(what, &e))? else { return Ok(()) };
-            if (have.len() + part.len()) as u64 > size_bytes_max {
-                return Err(too_large());
-            }
+            room_bytes = room_bytes.checked_sub(part.len() as u64).ok_or_else(too_large)?;
             watch.came(part.len() as u64);
-            have.extend_from_slice(&part);
+            sink.add(&part).map_err(FetchError::Sink)?;
         }
     }
 
@@ -212,7 +253,7 @@ impl Source for Https {
 
 impl Transport for Https {
     async fn target(&self, file: &str, size_bytes_max: u64) -> Result<Bytes, TransportError> {
-        self.get(&format!("{}/{}", self.targets, escaped(file)), size_bytes_max, Kind::Changing).await
+        self.get(&self.target_address(file), size_bytes_max, Kind::Changing).await
     }
 
     async fn chunk(&self, stored: Digest, size_bytes_max: u64) -> Result<Bytes, TransportError> {
@@ -223,47 +264,6 @@ impl Transport for Https {
 /// Whether an answer came from where it was asked for.
 fn is_same_origin(asked: &str, answered: &Url) -> bool {
     Url::parse(asked).is_ok_and(|asked| asked.origin() == answered.origin())
-}
-
-fn unavailable(what: &str, why: &str, retry_after: Option<Duration>) -> TransportError {
-    TransportError::Unavailable { what: what.to_owned(), why: why.to_owned(), retry_after }
-}
-
-/// What a failed request means.
-fn failed(what: &str, error: &reqwest::Error) -> TransportError {
-    let what = what.to_owned();
-    match tls_error(error) {
-        Some(tls) => TransportError::Tls { what, why: tls.to_string() },
-        None => TransportError::Unavailable { what, why: chain(error), retry_after: None },
-    }
-}
-
-/// The TLS library's error among the causes. I/O errors carry it where their `source` does not lead.
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut cause: Option<&'a (dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// An error with its causes in one line; reqwest itself names only the outermost.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Percent-encodes all that is not plain in a path; slashes stay.

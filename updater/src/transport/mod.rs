@@ -3,12 +3,13 @@
 //! There are two, and a third that goes from one to the other whenever one does not work: [`Https`], [`Mqtt`], [`Switching`].
 
 mod backoff;
+pub mod headers;
 mod https;
 mod mqtt;
 mod switching;
 
 pub use backoff::Backoff;
-pub use https::Https;
+pub use https::{FetchError, Https, Sink};
 pub use mqtt::{Mqtt, MqttPort, mqtt};
 pub use switching::Switching;
 

@@ -1,7 +1,7 @@
 //! What metadata says about files: their length and hashes, and, of a target, what it is.
 
 use super::TufError;
-use crate::hash::{sha256, sha512};
+use crate::hash::{Sha256, Sha512, sha256, sha512};
 use semver::Version;
 use serde_json::Value;
 use std::str::FromStr;
@@ -53,7 +53,9 @@ impl FileMeta {
     /// Checks the stated length and hashes.
     pub(super) fn check(&self, what: &str, bytes: &[u8]) -> Result<(), TufError> {
         match self.length_bytes {
-            Some(length) if length != bytes.len() as u64 => Err(length_error(what, length, bytes)),
+            Some(length) if length != bytes.len() as u64 => {
+                Err(length_error(what, length, bytes.len() as u64))
+            }
             _ => self.hashes.as_ref().map_or(Ok(()), |hashes| hashes.check(what, bytes)),
         }
     }
@@ -88,10 +90,15 @@ impl Target {
     /// # Errors
     /// [`TufError::Corrupt`].
     pub fn check(&self, bytes: &[u8]) -> Result<(), TufError> {
-        if self.length_bytes != bytes.len() as u64 {
-            return Err(length_error(&self.path, self.length_bytes, bytes));
-        }
-        self.hashes.check(&self.path, bytes)
+        let mut checker = self.checker();
+        checker.update(bytes);
+        checker.finish()
+    }
+
+    /// Checks bytes that come in parts.
+    #[must_use]
+    pub fn checker(&self) -> TargetChecker<'_> {
+        TargetChecker { target: self, bytes: 0, hasher: self.hashes.hasher() }
     }
 
     /// The model and version that the signer says the target holds, where it says so.
@@ -131,19 +138,124 @@ impl Hashes {
     }
 
     fn check(&self, what: &str, bytes: &[u8]) -> Result<(), TufError> {
-        if self.sha256.is_none() && self.sha512.is_none() {
-            let reason = "neither sha256 nor sha512 is among its hashes".to_owned();
-            return Err(TufError::Corrupt { what: what.to_owned(), reason });
-        }
-        let sha256_ok = self.sha256.is_none_or(|digest| digest == sha256(bytes));
-        let sha512_ok = self.sha512.is_none_or(|digest| digest == sha512(bytes));
-        if sha256_ok && sha512_ok {
-            return Ok(());
-        }
-        Err(TufError::Corrupt { what: what.to_owned(), reason: "its hash is not the signed one".into() })
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        hasher.finish(what, self)
+    }
+
+    /// Computes those hashes that are there.
+    fn hasher(&self) -> Hasher {
+        let (sha256, sha512) =
+            (self.sha256.map(|_| Sha256::default()), self.sha512.map(|_| Sha512::default()));
+        Hasher { sha256, sha512 }
     }
 }
 
-fn length_error(what: &str, length: u64, bytes: &[u8]) -> TufError {
-    TufError::Corrupt { what: what.to_owned(), reason: format!("{} bytes, {length} are signed", bytes.len()) }
+/// A target's length and hashes over bytes that come in parts.
+#[derive(Debug, Clone)]
+pub struct TargetChecker<'a> {
+    target: &'a Target,
+    bytes: u64,
+    hasher: Hasher,
+}
+
+impl TargetChecker<'_> {
+    /// Takes the next part. What goes beyond the signed length is counted and not hashed.
+    pub fn update(&mut self, part: &[u8]) {
+        self.bytes = self.bytes.saturating_add(part.len() as u64);
+        if self.bytes <= self.target.length_bytes {
+            self.hasher.update(part);
+        }
+    }
+
+    /// How many bytes were taken.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Checks that all parts together are the target.
+    ///
+    /// # Errors
+    /// [`TufError::Corrupt`].
+    pub fn finish(self) -> Result<(), TufError> {
+        let Target { path, length_bytes, hashes, .. } = self.target;
+        if self.bytes != *length_bytes {
+            return Err(length_error(path, *length_bytes, self.bytes));
+        }
+        self.hasher.finish(path, hashes)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Hasher {
+    sha256: Option<Sha256>,
+    sha512: Option<Sha512>,
+}
+
+impl Hasher {
+    fn update(&mut self, part: &[u8]) {
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(part);
+        }
+        if let Some(sha512) = &mut self.sha512 {
+            sha512.update(part);
+        }
+    }
+
+    /// Compares with the signed hashes, of which there must be one.
+    fn finish(self, what: &str, signed: &Hashes) -> Result<(), TufError> {
+        let found =
+            Hashes { sha256: self.sha256.map(Sha256::finish), sha512: self.sha512.map(Sha512::finish) };
+        let reason = match signed {
+            Hashes { sha256: None, sha512: None } => "neither sha256 nor sha512 is among its hashes",
+            signed if *signed == found => return Ok(()),
+            _ => "its hash is not the signed one",
+        };
+        Err(TufError::Corrupt { what: what.to_owned(), reason: reason.into() })
+    }
+}
+
+fn length_error(what: &str, length: u64, found: u64) -> TufError {
+    TufError::Corrupt { what: what.to_owned(), reason: format!("{found} bytes, {length} are signed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(hashes: Hashes) -> Target {
+        Target { path: "t".into(), length_bytes: 6, hashes, custom: Value::Null }
+    }
+
+    fn check(target: &Target, parts: &[&str]) -> Result<(), TufError> {
+        let mut checker = target.checker();
+        parts.iter().for_each(|part| checker.update(part.as_bytes()));
+        let (end, whole) = (checker.finish(), target.check(parts.concat().as_bytes()));
+        assert_eq!(end.is_ok(), whole.is_ok(), "in parts as in one");
+        end
+    }
+
+    #[test]
+    fn a_target_is_known_by_its_length_and_every_hash_it_has_however_it_is_cut() {
+        let (of, other) = (Hashes::of(b"signed"), Hashes::of(b"others"));
+        for hashes in
+            [of.clone(), Hashes { sha512: None, ..of.clone() }, Hashes { sha256: None, ..of.clone() }]
+        {
+            let target = target(hashes);
+            for parts in [&["signed"][..], &["s", "igne", "", "d"]] {
+                check(&target, parts).expect("the signed one");
+            }
+            for parts in [&["others"][..], &["sig", "ned", "!"], &["signed!"], &["sig"], &[]] {
+                assert!(matches!(check(&target, parts), Err(TufError::Corrupt { .. })), "{parts:?}");
+            }
+        }
+        for hashes in [
+            Hashes { sha256: other.sha256, ..of.clone() },
+            Hashes { sha512: other.sha512, ..of },
+            Hashes { sha256: None, sha512: None },
+        ] {
+            assert!(check(&target(hashes), &["signed"]).is_err());
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod trusted;
 
 pub use delegation::{DelegatedRole, Delegations, ROLES_MAX, Scope, file_stem};
 pub use error::TufError;
-pub use files::{FileMeta, Hashes, Target};
+pub use files::{FileMeta, Hashes, Target, TargetChecker};
 pub use key::{Key, KeyError};
 pub use meta::{Role, RoleKeys, RoleName, Root, Snapshot, Targets, Timestamp};
 pub use own::{Downgrade, Downgrades, FloorMarks, Floors, plausible_time};

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     disk::{Disk, DiskError, Files},
-    transport::{Https, TransportError},
+    testing::servers,
+    transport::Https,
 };
 use std::{
     ffi::OsString,
@@ -11,10 +12,9 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-};
+
+/// Longest wait, on the real clock, for what takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The real disk, until it is told to be full or to take nothing any more.
 #[derive(Debug, Default)]
@@ -214,42 +214,67 @@ async fn a_disk_that_takes_nothing() {
     world.still_serves();
 }
 
-#[tokio::test]
-async fn slow_drip() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let base = format!("http://{}", listener.local_addr().expect("bound"));
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.expect("accepts");
-            tokio::spawn(async move {
-                stream.read_u8().await.expect("a request");
-                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n";
-                let mut alive = stream.write_all(head).await.is_ok();
-                while alive {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    alive = stream.write_all(b" ").await.is_ok();
-                }
-            });
-        }
-    });
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    let https = Https::new(client, &base).for_test(Duration::from_millis(50), 5_000);
+/// A device over this transport, which is asked for 1.2.0. Sockets do not go with paused time: this and what follows is on the real
+/// clock.
+async fn over(https: Https) -> World {
     let mut world = World::with_active().await;
-    world.kill().await;
-    let config = world.config();
-    let core = Engine::open(config, world.host.clone(), https).await.expect("opens").core;
-    let error = core.open_trust().expect("opens").refresh(&core.transport, now()).await;
-    let failure = crate::machine::Failure::from(error.expect_err("too slow"));
-    assert_eq!(failure.into_reason().kind, ReasonKind::Network);
-    assert_eq!(world.host.serving(), serving("1.1.0", None));
+    world.begin(https, "1.2.0").await;
+    world
 }
 
-#[test]
-fn another_servers_certificate_is_a_reason_of_its_own_and_waited_out() {
-    let error = TransportError::Tls { what: "t".into(), why: "not valid for name".into() };
-    match crate::machine::Failure::from(error) {
-        crate::machine::Failure::Later(reason) => assert_eq!(reason.kind, ReasonKind::Tls),
-        other => panic!("{other:?}"),
+/// Has a device update over this transport: why it waits. The old version serves meanwhile, and the update goes through once
+/// the server is back.
+async fn waits(https: Https) -> Reason {
+    let mut world = over(https).await;
+    let report = timeout(PATIENCE, world.until("a reason to wait", |u| u.waiting.is_some()));
+    let update = report.await.expect("in time").update.expect("is under way");
+    assert_eq!(update.progress, Progress::Resolving {});
+    world.still_serves();
+    world.restart().await;
+    timeout(PATIENCE, world.confirm("1.2.0")).await.expect("in time");
+    update.waiting.expect("waits")
+}
+
+fn https(client: reqwest::Client, base: &str) -> Https {
+    Https::new(client, base).for_test(Duration::from_millis(50), 5_000)
+}
+
+#[tokio::test]
+async fn a_slow_drip() {
+    let reason = waits(https(servers::client(), &servers::drip().await)).await;
+    assert_eq!(reason.kind, ReasonKind::Network);
+    assert!(reason.detail.contains("slowly"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_for_another_name() {
+    let (client, base) = servers::with_another_name().await;
+    let reason = waits(https(client, &base)).await;
+    assert_eq!(reason.kind, ReasonKind::Tls, "{reason}");
+}
+
+#[tokio::test]
+async fn a_captive_portal_that_leads_to_its_login() {
+    let login = servers::always(servers::LOGIN).await;
+    let portal = format!("HTTP/1.1 302 Found\nLocation: {login}/\nContent-Length: 0\nConnection: close\n\n");
+    let portal = servers::always(&portal).await;
+    let none = reqwest::redirect::Policy::none();
+    let obstinate = servers::client_builder().redirect(none).build().expect("a client");
+    for (client, says) in [(obstinate, "not followed"), (servers::client(), "another place")] {
+        let reason = waits(https(client, &portal)).await;
+        assert_eq!(reason.kind, ReasonKind::Network);
+        assert!(reason.detail.contains(says), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn a_captive_portal_that_shows_its_login_under_every_address() {
+    let base = servers::always(servers::LOGIN).await;
+    let mut world = over(https(servers::client(), &base)).await;
+    timeout(PATIENCE, world.until_failed("1.2.0", ReasonKind::Malformed)).await.expect("in time");
+    world.still_serves();
+    world.restart().await;
+    world.still_serves();
+    world.ask("1.2.0", 2);
+    timeout(PATIENCE, world.confirm("1.2.0")).await.expect("in time");
 }

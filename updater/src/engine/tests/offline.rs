@@ -19,19 +19,6 @@ impl World {
         self.until_progress(version, word).await;
         self.stop().await;
     }
-
-    /// Runs the process on a file and asks for the version.
-    async fn begin(&mut self, archive: Archive, version: &str) {
-        self.kill().await;
-        self.host = FakeHost::default();
-        let engine = Engine::open(self.config(), self.host.clone(), archive).await.expect("opens");
-        let (sender, reports) = watch::channel(engine.reports());
-        let run = engine.run(self.desired.subscribe(), move |reports| {
-            sender.send_replace(reports);
-        });
-        self.running = Some((tokio::spawn(run), reports));
-        self.ask(version, 1);
-    }
 }
 
 fn bundle(version: &str) -> Packed {

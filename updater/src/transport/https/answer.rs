@@ -1,15 +1,11 @@
 //! What an answer's status and headers say.
 
+use crate::transport::headers::{self, ContentRange};
 use reqwest::{
     StatusCode,
     header::{CONTENT_RANGE, DATE, HeaderMap, LOCATION, RETRY_AFTER},
 };
 use std::time::Duration;
-use time::{PrimitiveDateTime, format_description::BorrowedFormatItem, macros::format_description};
-
-/// The form that every server has to write (RFC 9110, 5.6.7).
-const HTTP_DATE: &[BorrowedFormatItem<'_>] =
-    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
 /// What follows from an answer's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,24 +52,12 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, from: u64) -> Verdi
 
 /// Whether `Content-Range` says that the file follows from byte `from` to its end.
 fn is_rest(headers: &HeaderMap, from: u64) -> bool {
-    let parse = || {
-        let range = text(headers, CONTENT_RANGE.as_str())?.strip_prefix("bytes ")?;
-        let (range, whole) = range.split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        Some((first.parse::<u64>().ok()?, last.parse::<u64>().ok()?, whole.parse::<u64>().ok()?))
-    };
-    parse().is_some_and(|(first, last, whole)| first == from && last.checked_add(1) == Some(whole))
+    let range = text(headers, CONTENT_RANGE.as_str()).and_then(ContentRange::parse);
+    range.is_some_and(|range| range.is_rest(from))
 }
 
-/// How long to wait: seconds, or a date. A date is compared with the server's own, so that the device's clock does not matter.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = text(headers, RETRY_AFTER.as_str())?;
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |value: &str| PrimitiveDateTime::parse(value, HTTP_DATE).ok();
-    let (until, now) = (date(value)?, date(text(headers, DATE.as_str())?)?);
-    Some((until - now).try_into().unwrap_or_default())
+    headers::retry_after(text(headers, RETRY_AFTER.as_str())?, text(headers, DATE.as_str()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

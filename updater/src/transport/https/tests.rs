@@ -1,6 +1,7 @@
 //! Against a server that speaks just enough HTTP.
 
 use super::*;
+use crate::testing::servers;
 use std::{collections::VecDeque, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -40,10 +41,8 @@ async fn scripted(answers: &[&str]) -> Scripted {
 
 impl Scripted {
     fn https(&self) -> Https {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().no_proxy().build().expect("a client");
-        let backoff = Backoff { first: Duration::from_millis(1), max: Duration::from_millis(1) };
-        Https { backoff, ..Https::new(client, &format!("{}/", self.base)) }
+        let Pace { window, bytes_min } = Pace::SLOWEST;
+        Https::new(servers::client(), &format!("{}/", self.base)).for_test(window, bytes_min)
     }
 
     /// Fetches a chunk of at most ten bytes.
@@ -168,13 +167,39 @@ async fn a_file_that_may_change_is_never_put_together_from_two_answers() {
     assert_eq!(*server.ranges.lock().await, ["", ""]);
 }
 
+/// Takes nothing.
+#[derive(Debug)]
+struct Full;
+
+impl Sink for Full {
+    type Error = std::io::Error;
+
+    fn has_bytes(&self) -> u64 {
+        0
+    }
+
+    fn add(&mut self, _: &[u8]) -> Result<(), Self::Error> {
+        Err(std::io::ErrorKind::StorageFull.into())
+    }
+
+    fn clear(&mut self) {}
+}
+
+#[tokio::test]
+async fn a_sink_that_takes_no_more_ends_the_fetching() {
+    let server = scripted(&[OK, OK]).await;
+    let error = server.https().target_into("t", 5, &mut Full).await.expect_err("full");
+    assert!(matches!(error, FetchError::Sink(_)), "{error}");
+    assert_eq!(server.asked().await, 1);
+}
+
 #[tokio::test]
 async fn a_captive_portals_redirect_is_not_followed() {
     let portal =
         "HTTP/1.1 302 Found\nLocation: http://login.example/\nContent-Length: 0\nConnection: close\n\n";
     let server = scripted(&[portal, portal, portal, OK]).await;
     let none = reqwest::redirect::Policy::none();
-    let client = Client::builder().no_proxy().redirect(none).build().expect("a client");
+    let client = servers::client_builder().redirect(none).build().expect("a client");
     let https = Https { client, ..server.https() };
     let error = https.target("t", 5).await.expect_err("not followed");
     assert!(error.is_temporary() && error.to_string().contains("login.example"), "{error}");
@@ -201,54 +226,16 @@ async fn a_server_that_asks_for_an_hour_is_left_alone() {
 
 #[tokio::test]
 async fn a_drip_is_given_up() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let base = format!("http://{}", listener.local_addr().expect("bound"));
-    let drip = async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.expect("accepts");
-            tokio::spawn(async move {
-                stream.read_u8().await.expect("a request");
-                let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
-                let mut alive = stream.write_all(head).await.is_ok();
-                while alive {
-                    sleep(Duration::from_millis(2)).await;
-                    alive = stream.write_all(b"x").await.is_ok();
-                }
-            });
-        }
-    };
-    tokio::spawn(drip);
-    let https = scripted(&[]).await.https();
-    let pace = Pace { window: Duration::from_millis(50), bytes_min: 10_000 };
-    let https = Https { targets: base, pace, ..https };
+    let https = Https::new(servers::client(), &servers::drip().await);
+    let https = https.for_test(Duration::from_millis(50), 10_000);
     let error = https.target("t", 1_000_000).await.expect_err("too slow");
     assert!(error.is_temporary() && error.to_string().contains("slowly"), "{error}");
 }
 
 #[tokio::test]
 async fn a_server_with_another_name_is_told_apart_from_one_that_is_away() {
-    let https = scripted(&[]).await.https();
-    let made = rcgen::generate_simple_self_signed(vec!["other.example".into()]).expect("a certificate");
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .expect("a configuration");
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
-    let base = format!("https://localhost:{}", listener.local_addr().expect("bound").port());
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("accepts");
-            // It fails: that is what this is about.
-            drop(acceptor.accept(stream).await);
-        }
-    });
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a certificate");
-    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let client = Client::builder().tls_backend_preconfigured(tls).no_proxy().build().expect("a client");
-    let https = Https { client, targets: base, ..https };
+    let (client, base) = servers::with_another_name().await;
+    let https = Https::new(client, &base).for_test(Duration::from_secs(30), 1);
     let error = https.target("t", 5).await.expect_err("another name");
     assert!(matches!(error, TransportError::Tls { .. }), "{error}");
 }
