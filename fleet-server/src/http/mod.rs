@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, TLS.
 
+mod activity;
 mod device;
 pub(crate) mod extract;
 mod files;

@@ -2,6 +2,7 @@
 
 mod harness;
 mod http;
+mod http2;
 mod metadata;
 mod mqtt;
 mod transfer;
