@@ -5,5 +5,6 @@ mod http;
 mod http2;
 mod metadata;
 mod mqtt;
+mod plan;
 mod transfer;
 mod ui;
