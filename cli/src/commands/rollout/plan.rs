@@ -20,7 +20,7 @@ pub(super) fn describe(plan: &RolloutPlan) -> String {
     };
     let shown = sum(&plan.sources);
     let more = if shown < plan.total.devices {
-        format!("and {} devices with rarer bundles\n", plan.total.devices - shown)
+        format!("and {} more with rarer bundles\n", plan.total.devices - shown)
     } else {
         String::new()
     };
@@ -143,7 +143,7 @@ mod tests {
             "2.0.0   5        1.0 KiB   40.0 KiB  97.5 %",
             "1.0.0*  1        40.0 KiB  40.0 KiB  0.0 %",
             "none    1        40.0 KiB  40.0 KiB  0.0 %",
-            "and 1 devices with rarer bundles",
+            "and 1 more with rarer bundles",
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
         }
