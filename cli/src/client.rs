@@ -11,8 +11,8 @@ use whimbrel_updater::repo::file_name;
 use whimbrel_wire::{
     DeviceId, Digest,
     api::{
-        DeviceView, Hashes, ModelView, NewRollout, NewToken, Problem, RepositoryView, RolloutView,
-        TelemetrySummary, TokenCreated,
+        DeviceView, Hashes, ModelView, NewRollout, NewToken, Problem, RepositoryView, RolloutPlan,
+        RolloutView, TelemetrySummary, TokenCreated,
     },
 };
 
@@ -216,6 +216,11 @@ impl Client {
     /// One device.
     pub(crate) async fn device(&self, id: &DeviceId) -> Result<DeviceView, Failure> {
         self.json(Method::GET, &format!("/api/v1/devices/{id}"), Body::Empty).await
+    }
+
+    /// What a rollout would do; nothing is started.
+    pub(crate) async fn plan_rollout(&self, new: &NewRollout) -> Result<RolloutPlan, Failure> {
+        self.json(Method::POST, "/api/v1/rollouts/plan", json_body(new)?).await
     }
 
     /// Starts a rollout.

@@ -2,6 +2,10 @@
 //!
 //! Errors are `application/problem+json` (RFC 9457): see [`Problem`].
 
+mod rollout_plan;
+
+pub use rollout_plan::{FetchPlan, RolloutPlan, SourcePlan, StagePlan};
+
 use crate::{
     id::{DeviceId, Digest, IdError, ModelName, TenantId},
     report::{Platform, Report},

@@ -59,7 +59,7 @@ pub struct ModelReport {
 }
 
 /// A version on the device's disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Installed {
     /// Its version.

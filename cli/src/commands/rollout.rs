@@ -17,14 +17,24 @@ use whimbrel_wire::{
 /// Time between two looks at a rollout that is watched.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
+mod plan;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
+    /// Whom a rollout would ask and what they would fetch; nothing is started
+    #[command(after_help = "\
+Example:
+  whimbrel rollout plan digits 1.2.0 --stages 1,10,100 --tag line-3
+
+Takes the same options as `rollout start`. The figures go by the bundle of the model that each device last reported as active: one
+that holds more, such as the version before it, fetches less.")]
+    Plan(NewArgs),
     /// Ask devices to run a published version, a part of the fleet at a time
     #[command(after_help = "\
 Examples:
   whimbrel rollout start digits 1.2.0
   whimbrel rollout start digits 1.2.0 --stages 1,10,100 --soak 30m --on-failure roll-back --tag line-3")]
-    Start(StartArgs),
+    Start(NewArgs),
     /// Where a rollout stands
     #[command(after_help = "\
 With --watch it follows the rollout until it no longer runs: exit 0 when it is done, 1 when it was paused, aborted or
@@ -62,7 +72,7 @@ pub(crate) struct OneRollout {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct StartArgs {
+pub(crate) struct NewArgs {
     /// The model
     model: ModelName,
     /// The version, published before
@@ -111,7 +121,11 @@ fn stages(text: &str) -> Result<Stages, String> {
 
 pub(crate) async fn run(command: RolloutCommand, output: Output) -> Result<(), Failure> {
     match command {
-        RolloutCommand::Start(args) => start(args, output).await,
+        RolloutCommand::Plan(args) => {
+            let planned = args.connection.client()?.plan_rollout(&args.rollout()?).await?;
+            output.emit(&planned, plan::describe)
+        }
+        RolloutCommand::Start(args) => start(&args, output).await,
         RolloutCommand::Status { id, watch, connection } => {
             let client = connection.client()?;
             let rollout = find(&client, id.as_deref()).await?;
@@ -128,22 +142,34 @@ pub(crate) async fn run(command: RolloutCommand, output: Output) -> Result<(), F
     }
 }
 
-async fn start(args: StartArgs, output: Output) -> Result<(), Failure> {
-    let soak_s =
-        duration::seconds_u32(args.soak).map_err(|e| Failure::usage("reading the duration of --soak", e))?;
-    let new = NewRollout {
-        model: args.model,
-        version: args.version,
-        stages: args.stages.0,
-        tags: args.tags,
-        success_percent_min: args.success,
-        on_failure: match args.on_failure {
-            FailurePolicy::Pause => OnFailure::Pause,
-            FailurePolicy::RollBack => OnFailure::RollBack,
-        },
-        soak_s,
-    };
-    let rollout = args.connection.client()?.start_rollout(&new).await?;
+impl NewArgs {
+    fn rollout(&self) -> Result<NewRollout, Failure> {
+        let soak_s = duration::seconds_u32(self.soak)
+            .map_err(|e| Failure::usage("reading the duration of --soak", e))?;
+        Ok(NewRollout {
+            model: self.model.clone(),
+            version: self.version.clone(),
+            stages: self.stages.0.clone(),
+            tags: self.tags.clone(),
+            success_percent_min: self.success,
+            on_failure: match self.on_failure {
+                FailurePolicy::Pause => OnFailure::Pause,
+                FailurePolicy::RollBack => OnFailure::RollBack,
+            },
+            soak_s,
+        })
+    }
+}
+
+/// People are told what devices fetch; what cannot be planned is left to the start, which says why or goes on without.
+async fn start(args: &NewArgs, output: Output) -> Result<(), Failure> {
+    let new = args.rollout()?;
+    let client = args.connection.client()?;
+    let planned = if output.json { None } else { client.plan_rollout(&new).await.ok() };
+    if let Some(planned) = &planned {
+        eprintln!("{}", plan::in_short(&planned.total));
+    }
+    let rollout = client.start_rollout(&new).await?;
     output.emit(&rollout, show)
 }
 

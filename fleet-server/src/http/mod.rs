@@ -1,5 +1,6 @@
 //! HTTP: routes, limits, TLS.
 
+mod activity;
 mod device;
 pub(crate) mod extract;
 mod files;
@@ -55,6 +56,7 @@ pub(crate) fn router(shared: &Shared) -> Router {
         .route("/api/v1/repository/chunks/{sha256}", put(operator::put_chunk))
         .route("/api/v1/models", get(operator::models))
         .route("/api/v1/rollouts", get(operator::rollouts).post(operator::start_rollout))
+        .route("/api/v1/rollouts/plan", post(operator::plan_rollout))
         .route("/api/v1/rollouts/{id}", get(operator::rollout))
         .route("/api/v1/rollouts/{id}/{command}", post(operator::command))
         .route("/api/v1/telemetry/summary", get(operator::telemetry))

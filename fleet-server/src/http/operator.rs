@@ -128,6 +128,15 @@ pub(crate) async fn start_rollout(
     Ok((StatusCode::CREATED, axum::Json(state.fleet.start_rollout(&new, &by.0).await?)).into_response())
 }
 
+/// A question, though it has a body: whoever may look may ask.
+pub(crate) async fn plan_rollout(
+    State(state): State<Shared>,
+    _: Viewer,
+    Json(new): Json<NewRollout>,
+) -> Result<Response, Fault> {
+    Ok(axum::Json(state.fleet.plan_rollout(&new).await?).into_response())
+}
+
 pub(crate) async fn rollouts(State(state): State<Shared>, _: Viewer) -> Result<Response, Fault> {
     Ok(axum::Json(json!({ "rollouts": state.fleet.rollouts().await? })).into_response())
 }

@@ -17,11 +17,13 @@
 
 mod describe;
 mod plan;
+mod preview;
 #[cfg(test)]
 mod properties;
 
 pub(crate) use describe::{Facts, Waiting, why};
 pub(crate) use plan::plan;
+pub(crate) use preview::{Candidate, Costs, preview, to_compare};
 
 use sha2::{Digest as _, Sha256};
 use whimbrel_wire::{

@@ -7,6 +7,7 @@ mod files;
 mod intake;
 mod jobs;
 mod observe;
+mod preview;
 mod repository;
 mod rollouts;
 mod signing;
@@ -112,6 +113,8 @@ pub(crate) struct Fleet {
     planning: Mutex<()>,
     /// Held while metadata is checked and replaced.
     publishing: Mutex<()>,
+    /// Held while a rollout that may be started is worked out.
+    previewing: Mutex<()>,
     /// Limits the files that are read at the same time for devices on MQTT.
     reads: Semaphore,
     wake: Notify,
@@ -127,6 +130,7 @@ impl Fleet {
             seen: std::sync::Mutex::default(),
             planning: Mutex::default(),
             publishing: Mutex::default(),
+            previewing: Mutex::default(),
             reads: Semaphore::new(transfer::READS_MAX),
             wake: Notify::new(),
             soaking: AtomicBool::new(false),

@@ -34,7 +34,12 @@ pub(super) fn observe(fleet: &ModelFleet, index: usize) -> Vec<Observation> {
 
 /// Whether a rollout's selector matches a device.
 pub(super) fn selects(stored: &StoredRollout, device: &FleetDevice) -> bool {
-    stored.spec.tags.iter().all(|tag| device.tags.contains(tag))
+    has_tags(&stored.spec.tags, device)
+}
+
+/// Whether a device has all of some tags.
+pub(super) fn has_tags(tags: &[String], device: &FleetDevice) -> bool {
+    tags.iter().all(|tag| device.tags.contains(tag))
 }
 
 /// Whether a newer rollout has a device, as seen from an older one. One that still runs has every device it matches; seen

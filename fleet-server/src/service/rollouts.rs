@@ -5,6 +5,7 @@ use crate::{
     bus::Address,
     rollout::{self, Command, Decision},
     store::{
+        metadata::Model,
         operators::Operator,
         rollouts::{ModelFleet, StoredRollout, name, number},
     },
@@ -27,14 +28,7 @@ impl Fleet {
     /// # Errors
     /// 400 for numbers that make no sense, 404 for a version that is not published, 409 below the signed floor.
     pub(crate) async fn start_rollout(&self, new: &NewRollout, by: &Operator) -> Result<RolloutView, Fault> {
-        rollout::validate(new).map_err(Fault::invalid)?;
-        let Some(model) = self.store().model(&new.model, &new.version).await? else {
-            return Err(Fault::not_found(format!(
-                "{} {} is not published; publish it first with `whimbrel model publish`",
-                new.model, new.version
-            )));
-        };
-        self.check_floor(new).await?;
+        let model = self.check_new(new).await?;
         let id = {
             let _guard = self.planning.lock().await;
             let tenant = &self.settings().tenant;
@@ -194,6 +188,19 @@ impl Fleet {
         let fleet = self.store().model_fleet(tenant, &model).await?;
         let index = fleet.rollouts.iter().position(|r| r.id == id).ok_or_else(unknown)?;
         Ok((fleet, index))
+    }
+
+    /// The version that a new rollout brings, where the rollout may be started.
+    pub(super) async fn check_new(&self, new: &NewRollout) -> Result<Model, Fault> {
+        rollout::validate(new).map_err(Fault::invalid)?;
+        let Some(model) = self.store().model(&new.model, &new.version).await? else {
+            return Err(Fault::not_found(format!(
+                "{} {} is not published; publish it first with `whimbrel model publish`",
+                new.model, new.version
+            )));
+        };
+        self.check_floor(new).await?;
+        Ok(model)
     }
 
     async fn check_floor(&self, new: &NewRollout) -> Result<(), Fault> {

@@ -9,9 +9,9 @@ use crate::bus::Address;
 use semver::Version;
 use std::collections::HashMap;
 use whimbrel_wire::{
-    Digest, ModelName, TenantId, decode,
+    DeviceId, Digest, ModelName, TenantId, decode,
     desired::{DesiredModel, DesiredState},
-    report::Report,
+    report::{Installed, Report},
 };
 
 /// A device as the database knows it.
@@ -201,6 +201,32 @@ impl Store {
             .map(|(model, version, bundle, n)| {
                 let key = (parse("model", &model)?, parse("version", &version)?, digest("bundle", &bundle)?);
                 Ok((key, count("devices", n)?))
+            })
+            .collect()
+    }
+
+    /// What every device of a tenant has active of a model, as it last said.
+    ///
+    /// # Errors
+    /// When the database refuses or holds something else.
+    pub(crate) async fn active_of(
+        &self,
+        tenant: &TenantId,
+        model: &ModelName,
+    ) -> Result<HashMap<DeviceId, Installed>, StoreError> {
+        let rows: Vec<(String, String, Vec<u8>)> = sqlx::query_as(
+            "SELECT device, version, bundle FROM device_models WHERE tenant = ? AND model = ?",
+        )
+        .bind(tenant.as_str())
+        .bind(model.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .doing("read the active versions of a model")?;
+        rows.into_iter()
+            .map(|(device, version, bundle)| {
+                let installed =
+                    Installed { version: parse("version", &version)?, bundle: digest("bundle", &bundle)? };
+                Ok((parse("device", &device)?, installed))
             })
             .collect()
     }

@@ -2,7 +2,9 @@
 
 mod harness;
 mod http;
+mod http2;
 mod metadata;
 mod mqtt;
+mod plan;
 mod transfer;
 mod ui;
