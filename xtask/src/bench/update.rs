@@ -43,7 +43,8 @@ pub(super) fn show(value: &Value) {
             row["patch_bytes"],
         );
     }
-    let violations = cuts["scenarios"].as_array().into_iter().flatten().filter_map(|s| s["violations"].as_u64());
+    let violations =
+        cuts["scenarios"].as_array().into_iter().flatten().filter_map(|s| s["violations"].as_u64());
     println!("power cuts: {} points, {} violations", cuts["total_cut_points"], violations.sum::<u64>());
     println!("kills: {}, violations: {}", kills["kills"], kills["violations"]);
 }
