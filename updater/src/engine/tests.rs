@@ -222,6 +222,27 @@ impl World {
         }));
     }
 
+    /// Asks for version 1.0.0 of the model `n` as well, and waits until it is on probation.
+    async fn take_another_model(&mut self) {
+        let mut state = self.desired.borrow().clone().expect("asked");
+        state.serial += 1;
+        state.models.push(DesiredModel {
+            name: "n".parse().expect("a name"),
+            version: Version::new(1, 0, 0),
+            target: "n/1.0.0.wbi".into(),
+            attempt: 1,
+            rollout: String::new(),
+        });
+        self.desired.send_replace(Some(state));
+        let (_, reports) = self.running.as_mut().expect("runs");
+        let on_probation = |reports: &Vec<ModelReport>| {
+            let of_n = reports.iter().find(|r| r.name.as_str() == "n").and_then(|r| r.update.as_ref());
+            of_n.is_some_and(|u| u.progress.as_str() == "probation")
+        };
+        let wait = timeout(Duration::from_secs(600), reports.wait_for(on_probation));
+        wait.await.expect("in time").expect("runs");
+    }
+
     /// Waits until a report says this about the model.
     async fn until(&mut self, what: &str, test: impl Fn(&Update) -> bool) -> ModelReport {
         let (_, reports) = self.running.as_mut().expect("runs");

@@ -30,8 +30,8 @@ pub(super) struct Context<H, T> {
 pub(super) async fn perform<H: Host, T: Transport>(context: Context<H, T>, work: Work) -> Event {
     let done = match work {
         Work::Resolve(offer) => resolve(&context, &offer).await.map(Event::Resolved),
-        Work::Fetch { bundle, .. } => fetch(&context, bundle).await.map(|()| Event::Fetched),
-        Work::Install { bundle, .. } => install(&context, bundle)
+        Work::Fetch(bundle) => fetch(&context, bundle).await.map(|()| Event::Fetched),
+        Work::Install(bundle) => install(&context, bundle)
             .await
             .map(|bundle| Event::Installed { policy: bundle.manifest.probation }),
         Work::Test(bundle) => test(&context, bundle).await.map(|()| Event::Tested),

@@ -239,20 +239,10 @@ pub enum Action {
 pub enum Work {
     /// Refresh metadata and look the offer up.
     Resolve(Offer),
-    /// Fetch what is missing of a bundle; what the active one shares with it is here already.
-    Fetch {
-        /// Which.
-        bundle: Digest,
-        /// The bundle that serves.
-        active: Option<Digest>,
-    },
+    /// Fetch what no bundle on the device has of this one.
+    Fetch(Digest),
     /// Put a bundle in its folder.
-    Install {
-        /// Which.
-        bundle: Digest,
-        /// The bundle that serves.
-        active: Option<Digest>,
-    },
+    Install(Digest),
     /// Run the self-test.
     Test(Digest),
     /// Let the host serve.

@@ -86,8 +86,7 @@ fn resolving(job: Job, tries: Tries, event: Event) -> Step {
         },
         Event::Resolved(found) if found.installed => install(job, found.bundle, 0, Tries::default()),
         Event::Resolved(found) => {
-            let active = job.confirmed.active_bundle();
-            let work = Work::Fetch { bundle: found.bundle, active };
+            let work = Work::Fetch(found.bundle);
             let (bundle, total_bytes) = (found.bundle, found.total_bytes);
             let state = State::Fetching { job, bundle, done_bytes: 0, total_bytes, tries: Tries::default() };
             (state, vec![Action::Run(work)])
@@ -123,7 +122,7 @@ fn fetching(state: State, event: Event) -> Step {
         }
         Event::Fetched => install(job, bundle, total_bytes, tries),
         Event::RetryDue => {
-            let work = Work::Fetch { bundle, active: job.confirmed.active_bundle() };
+            let work = Work::Fetch(bundle);
             (State::Fetching { job, bundle, done_bytes, total_bytes, tries }, vec![Action::Run(work)])
         }
         Event::Failed(Failure::Later(reason)) => {
@@ -138,7 +137,7 @@ fn fetching(state: State, event: Event) -> Step {
 }
 
 fn install(job: Job, bundle: Digest, total_bytes: u64, tries: Tries) -> Step {
-    let work = Work::Install { bundle, active: job.confirmed.active_bundle() };
+    let work = Work::Install(bundle);
     (State::Installing { job, bundle, total_bytes, tries }, vec![Action::Run(work)])
 }
 

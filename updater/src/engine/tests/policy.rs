@@ -134,21 +134,5 @@ async fn a_bundle_that_waits_does_not_hold_up_that_of_another_model() {
     world.repo.release(&pack("n", "1.0.0", &crate::testing::noise(61, 50_000), GATES));
     world.ask("1.4.0", 1);
     world.until("waiting", waits).await;
-    let mut state = world.desired.borrow().clone().expect("asked");
-    state.serial += 1;
-    state.models.push(DesiredModel {
-        name: "n".parse().expect("a name"),
-        version: Version::new(1, 0, 0),
-        target: "n/1.0.0.wbi".into(),
-        attempt: 1,
-        rollout: String::new(),
-    });
-    world.desired.send_replace(Some(state));
-    let (_, reports) = world.running.as_mut().expect("runs");
-    let on_probation = |reports: &Vec<ModelReport>| {
-        let of_n = reports.iter().find(|r| r.name.as_str() == "n").and_then(|r| r.update.as_ref());
-        of_n.is_some_and(|u| u.progress.as_str() == "probation")
-    };
-    let wait = timeout(Duration::from_secs(600), reports.wait_for(on_probation));
-    wait.await.expect("in time").expect("runs");
+    world.take_another_model().await;
 }
