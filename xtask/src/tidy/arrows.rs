@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("updater", &["whimbrel-wire"]),
     ("updater/app", &["whimbrel-updater"]),
     ("agent/infer", &[]),
+    ("agent/cpu", &["whimbrel-infer"]),
     ("agent/pipeline", &["whimbrel-infer", "whimbrel-wire"]),
     ("agent/gpu", &[]),
     ("agent/telemetry", &["whimbrel-wire"]),
@@ -17,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "agent/app",
         &[
+            "whimbrel-cpu",
             "whimbrel-gpu",
             "whimbrel-infer",
             "whimbrel-pipeline",

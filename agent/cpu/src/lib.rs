@@ -1,0 +1,11 @@
+//! Exact int8 and f32 kernels for the CPU.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`isa`] | the instruction sets, which of them this machine has, and `WHIMBREL_CPU` |
+//! | [`geometry`] | the sizes of a convolution |
+//! | [`packed`] | packed weights, owned or lying in a plan cache |
+
+pub mod geometry;
+pub mod isa;
+pub mod packed;
