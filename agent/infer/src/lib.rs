@@ -13,16 +13,25 @@
 //! | [`limits`] | what a file from outside may ask for |
 
 pub mod backend;
+mod binding;
+mod compile;
 pub mod datatype;
 pub mod error;
+mod graph;
 pub mod limits;
+pub mod plan;
+pub mod program;
+mod rules;
 pub mod tensor;
 mod tract;
 
 pub use backend::{
     Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file, operators,
 };
+pub use compile::CompileError;
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;
+pub use program::Engine;
 pub use tensor::{Tensor, TensorError, element_count};
+pub use tract::Single;

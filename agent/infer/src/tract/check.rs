@@ -1,14 +1,11 @@
-//! What the decoded file declares, against the limits and tract's operators.
+//! What the decoded file declares, against the limits and a backend's operators.
 
-use super::{Tract, guard::one_line};
-use crate::{backend::Backend, error::LoadError, limits::ImportLimits};
+use super::guard::one_line;
+use crate::{error::LoadError, limits::ImportLimits};
 use std::collections::HashSet;
-use tract_onnx::{
-    model::OnnxOpRegister,
-    pb::{
-        AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
-        tensor_proto::{DataLocation, DataType},
-    },
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
+    tensor_proto::{DataLocation, DataType},
 };
 
 /// Checks everything that is declared, before tract makes anything of it.
@@ -17,7 +14,8 @@ use tract_onnx::{
 /// Something is beyond the limits, contradicts itself, lies in another file, or is not supported.
 pub(crate) fn check(
     model: &ModelProto,
-    operators: &OnnxOpRegister,
+    knows: &dyn Fn(&NodeProto) -> bool,
+    backend: &'static str,
     limits: &ImportLimits,
 ) -> Result<(), LoadError> {
     let graph = model.graph.as_ref().ok_or_else(|| malformed("it holds no graph"))?;
@@ -28,7 +26,7 @@ pub(crate) fn check(
     if graph.output.is_empty() {
         return Err(malformed("its graph has no output"));
     }
-    let mut walk = Walk { operators, limits, nodes: 0 };
+    let mut walk = Walk { knows, backend, limits, nodes: 0 };
     walk.graph(graph)
 }
 
@@ -44,7 +42,8 @@ fn at_most(what: &str, found: usize, max: usize) -> Result<(), LoadError> {
 }
 
 struct Walk<'a> {
-    operators: &'a OnnxOpRegister,
+    knows: &'a dyn Fn(&NodeProto) -> bool,
+    backend: &'static str,
     limits: &'a ImportLimits,
     nodes: usize,
 }
@@ -62,12 +61,12 @@ impl Walk<'_> {
     }
 
     fn node(&mut self, node: &NodeProto) -> Result<(), LoadError> {
-        if !self.operators.0.contains_key(&node.op_type) {
+        if !(self.knows)(node) {
             let domain = if node.domain.is_empty() { String::new() } else { format!("{}.", node.domain) };
             return Err(LoadError::UnsupportedOperator {
                 operator: one_line(&format!("{domain}{}", node.op_type)),
                 node: one_line(&node.name),
-                backend: Tract.name(),
+                backend: self.backend,
             });
         }
         node.attribute.iter().try_for_each(|attribute| self.attribute(attribute))

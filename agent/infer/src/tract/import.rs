@@ -10,7 +10,7 @@ use crate::{backend::TensorInfo, datatype::Datatype, error::LoadError, limits::I
 use std::collections::HashSet;
 use tract_onnx::{
     model::ParseResult,
-    pb::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension::Value},
+    pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto::dimension::Value},
     prelude::{Framework, InferenceModel},
     tract_hir::internal::bail,
 };
@@ -38,7 +38,8 @@ pub(crate) struct Template {
 pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, LoadError> {
     let framework = tract_onnx::onnx();
     let proto = read(&framework, onnx, limits)?;
-    check::check(&proto, &framework.op_register, limits)?;
+    let knows = |node: &NodeProto| framework.op_register.0.contains_key(&node.op_type);
+    check::check(&proto, &knows, "tract", limits)?;
     let graph =
         proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
     let (inputs, symbols) = declared_inputs(graph, limits)?;
@@ -49,6 +50,34 @@ pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, Loa
     let (template, plan) = parse_and_plan(&proto, &shapes, has_free_sizes(&inputs), limits)?;
     let outputs = outputs(graph, &plan, has_free_sizes(&inputs))?;
     Ok(Template { graph: template, inputs, outputs, symbols, plan, limits: limits.clone() })
+}
+
+/// A checked file, for an engine of our own.
+pub(crate) struct File {
+    /// Decoded.
+    pub(crate) proto: ModelProto,
+    /// What it reads.
+    pub(crate) inputs: Vec<TensorInfo>,
+    /// For each input, the name of each size that must be the same wherever the name stands.
+    pub(crate) symbols: Symbols,
+}
+
+/// Decodes and checks a file for a backend that knows its own operators and tract's.
+///
+/// # Errors
+/// See [`LoadError`].
+pub(crate) fn open(onnx: &[u8], limits: &ImportLimits, backend: &'static str) -> Result<File, LoadError> {
+    let framework = tract_onnx::onnx();
+    let proto = read(&framework, onnx, limits)?;
+    let knows = |node: &NodeProto| {
+        framework.op_register.0.contains_key(&node.op_type)
+            || crate::rules::is_native(&node.domain, &node.op_type)
+    };
+    check::check(&proto, &knows, backend, limits)?;
+    let graph =
+        proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
+    let (inputs, symbols) = declared_inputs(graph, limits)?;
+    Ok(File { proto, inputs, symbols })
 }
 
 /// The operators that a file uses, sorted, each once.
@@ -88,7 +117,8 @@ pub(crate) fn has_free_sizes(inputs: &[TensorInfo]) -> bool {
     inputs.iter().any(|info| info.shape.contains(&None))
 }
 
-type Symbols = Vec<Vec<Option<String>>>;
+/// For each input, the names of its sizes.
+pub(crate) type Symbols = Vec<Vec<Option<String>>>;
 
 fn declared_inputs(
     graph: &GraphProto,

@@ -9,6 +9,7 @@
 //! | `softmax` | keeps tract from making softmax wrong in quantised models |
 //! | `plan` | one optimised graph for one set of input shapes |
 //! | `session` | the model and its sessions |
+//! | `single` | one operator as a graph of its own |
 //! | `convert` | tensors to tract and back |
 //! | `guard` | panics inside tract become errors |
 
@@ -20,6 +21,7 @@ mod import;
 mod plan;
 mod scan;
 mod session;
+mod single;
 mod softmax;
 
 use crate::{
@@ -28,7 +30,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub(crate) use import::operators;
+pub(crate) use convert::declared as declared_type;
+pub(crate) use guard::one_line;
+pub(crate) use import::{open, operators};
+pub use single::Single;
 
 /// Runs models with tract's own operators.
 pub(crate) struct Tract;

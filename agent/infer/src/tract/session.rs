@@ -8,15 +8,13 @@ use super::{
 };
 use crate::{
     backend::{Model, Session, TensorInfo},
+    binding::Binding,
     datatype::Datatype,
     error::RunError,
     limits::ImportLimits,
-    tensor::{Tensor, element_count},
+    tensor::Tensor,
 };
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 use tract_onnx::prelude::{InferenceModel, TypedSimpleState};
 
 /// Plans kept for shapes seen lately.
@@ -30,9 +28,8 @@ pub(crate) struct TractModel(Arc<Shared>);
 
 struct Shared {
     graph: InferenceModel,
-    inputs: Vec<TensorInfo>,
+    binding: Binding,
     outputs: Vec<TensorInfo>,
-    symbols: Vec<Vec<Option<String>>>,
     limits: ImportLimits,
     /// Newest last. One entry for ever where all sizes are fixed.
     plans: Mutex<Vec<(Shapes, Arc<Plan>)>>,
@@ -47,13 +44,14 @@ impl TractModel {
             inputs.iter().map(|info| info.shape.iter().map(|d| d.unwrap_or(1)).collect()).collect();
         let macs = if has_free_sizes(&inputs) { None } else { plan.macs };
         let plans = Mutex::new(vec![(smallest, Arc::new(plan))]);
-        Self(Arc::new(Shared { graph, inputs, outputs, symbols, limits, plans, macs }))
+        let binding = Binding { inputs, symbols };
+        Self(Arc::new(Shared { graph, binding, outputs, limits, plans, macs }))
     }
 }
 
 impl Model for TractModel {
     fn inputs(&self) -> &[TensorInfo] {
-        &self.0.inputs
+        &self.0.binding.inputs
     }
 
     fn outputs(&self) -> &[TensorInfo] {
@@ -79,8 +77,13 @@ impl Shared {
             plans.push(entry);
             return Ok(plan);
         }
-        let inputs: Vec<(Datatype, &[usize])> =
-            self.inputs.iter().zip(shapes).map(|(info, shape)| (info.datatype, shape.as_slice())).collect();
+        let inputs: Vec<(Datatype, &[usize])> = self
+            .binding
+            .inputs
+            .iter()
+            .zip(shapes)
+            .map(|(info, shape)| (info.datatype, shape.as_slice()))
+            .collect();
         let plan = plan::build(&self.graph, &inputs, &self.limits).map_err(|why| RunError::Shapes { why })?;
         let plan = Arc::new(plan);
         if plans.len() >= PLANS_KEPT_MAX {
@@ -88,37 +91,6 @@ impl Shared {
         }
         plans.push((shapes.clone(), Arc::clone(&plan)));
         Ok(plan)
-    }
-
-    /// The inputs in the model's order, checked against what it declares.
-    fn arrange<'t>(&self, given: &[(&str, &'t Tensor)]) -> Result<Vec<&'t Tensor>, RunError> {
-        let mut bound: HashMap<&str, usize> = HashMap::new();
-        let mut arranged = Vec::with_capacity(self.inputs.len());
-        for (info, symbols) in self.inputs.iter().zip(&self.symbols) {
-            let input = || info.name.clone();
-            let Some((_, tensor)) = given.iter().find(|(name, _)| *name == info.name) else {
-                return Err(RunError::MissingInput { input: input() });
-            };
-            if tensor.datatype() != info.datatype {
-                let (expected, found) = (info.datatype, tensor.datatype());
-                return Err(RunError::Datatype { input: input(), expected, found });
-            }
-            let symbols_agree = symbols
-                .iter()
-                .zip(tensor.shape())
-                .filter_map(|(symbol, size)| symbol.as_deref().map(|s| (s, *size)))
-                .all(|(symbol, size)| *bound.entry(symbol).or_insert(size) == size);
-            if !info.accepts(tensor.shape()) || !symbols_agree {
-                let (expected, found) = (info.shape_text(), tensor.shape().to_vec());
-                return Err(RunError::Shape { input: input(), expected, found });
-            }
-            let max = self.limits.tensor_elements_max;
-            if element_count(tensor.shape()).is_none_or(|n| n > max) {
-                return Err(RunError::TooLarge { found: format!("{:?}", tensor.shape()), max });
-            }
-            arranged.push(*tensor);
-        }
-        Ok(arranged)
     }
 }
 
@@ -130,10 +102,10 @@ struct TractSession {
 
 impl Session for TractSession {
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
-        let inputs = self.model.arrange(inputs)?;
+        let inputs = self.model.binding.arrange(inputs, &self.model.limits)?;
         let values = inputs
             .iter()
-            .zip(&self.model.inputs)
+            .zip(&self.model.binding.inputs)
             .map(|(tensor, info)| {
                 let fail = |why| RunError::Value { input: info.name.clone(), why };
                 convert::to_tract(tensor).map(Into::into).map_err(fail)

@@ -1,0 +1,321 @@
+//! What a step does. Inputs and outputs are named in the order of the step's buffers.
+
+use super::Conv2d;
+use crate::tract::Single;
+use std::sync::Arc;
+
+/// What a step does.
+#[derive(Debug, Clone)]
+pub enum Operation {
+    /// Convolution or matrix product of f32 by constant weights. Inputs: x, and the residual where there is one.
+    Conv(Conv),
+    /// The same of bytes, with exact sums. Inputs: x, and the residual where there is one.
+    QConv(QConv),
+    /// Product of two stacks of f32 matrices. Inputs: a, b.
+    MatMul(MatMul),
+    /// f32 to bytes: `clamp(round_half_even(x / scale) + zero)`. The layouts of input and output may differ.
+    Quantise(Quant),
+    /// Bytes to f32: `(q - zero) * scale`. The layouts of input and output may differ.
+    Dequantise(Quant),
+    /// Sum of two byte tensors. Inputs: a, b.
+    QAdd(QPair),
+    /// Product of two byte tensors. Inputs: a, b.
+    QMul(QPair),
+    /// Each byte by a table.
+    Lut(Arc<[u8; 256]>),
+    /// Softmax of bytes along the last axis.
+    QSoftmax {
+        /// Scale of the input.
+        input_scale: f32,
+        /// Type and scale of the output.
+        output: Quant,
+        /// Whether the model's own type is int8.
+        signed: bool,
+    },
+    /// Maximum within windows, f32 or bytes, channels last.
+    MaxPool(Pool),
+    /// Mean within windows, f32, channels last.
+    AveragePool(Pool),
+    /// Mean within windows, bytes, channels last.
+    QAveragePool {
+        /// The window.
+        pool: Pool,
+        /// What the input's bytes mean.
+        input: Quant,
+        /// What the output's bytes mean.
+        output: Quant,
+    },
+    /// An element-wise operator of two f32 tensors that broadcast. Inputs: a, b.
+    Binary(Binary),
+    /// A function of each f32.
+    Unary(Unary),
+    /// Softmax of f32 along the last axis of rows.
+    Softmax {
+        /// Whether its logarithm is asked for.
+        log: bool,
+    },
+    /// Tensors one after another along a physical axis: `outer` blocks, of each input `inner[i]` elements.
+    Concat {
+        /// Blocks.
+        outer: usize,
+        /// Elements of each input in a block.
+        inner: Vec<usize>,
+    },
+    /// Axes in another order: those of the input, slowest first, and which of them each axis of the output is.
+    Transpose {
+        /// Physical sizes of the input.
+        sizes: Vec<usize>,
+        /// For each axis of the output, the axis of the input.
+        order: Vec<usize>,
+    },
+    /// Bytes with their highest bit flipped: int8 to shifted bytes and back.
+    Flip,
+    /// An image at another size, channels last.
+    Resize(Resize),
+    /// A node run by tract. Inputs: those that are live.
+    Single(Arc<Single>),
+}
+
+impl Operation {
+    /// Multiplications with accumulation.
+    #[must_use]
+    pub fn macs(&self) -> u64 {
+        match self {
+            Self::Conv(conv) => conv.geometry.macs(),
+            Self::QConv(conv) => conv.geometry.macs(),
+            Self::MatMul(product) => {
+                (product.batch.iter().product::<usize>() * product.m * product.k * product.n) as u64
+            }
+            Self::Single(single) => single.macs(),
+            _ => 0,
+        }
+    }
+}
+
+/// What bytes mean: `(q - zero) * scale`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quant {
+    /// Units of one step.
+    pub scale: f32,
+    /// The byte that means 0, shifted by 128 for int8.
+    pub zero: u8,
+}
+
+/// A function of each result, fused into the step that makes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `min(max(x, min), max)`.
+    Clip {
+        /// Least value.
+        min: f32,
+        /// Greatest value.
+        max: f32,
+    },
+    /// Any other function.
+    Function(Unary),
+}
+
+/// A function of one f32.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs, reason = "each is the ONNX operator of that name")]
+pub enum Unary {
+    Clip {
+        min: f32,
+        max: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
+    Sigmoid,
+    Tanh,
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    HardSwish,
+    /// `x * sigmoid(x)`.
+    Silu,
+    Erf,
+    Exp,
+    Log,
+    Sqrt,
+    Reciprocal,
+    Neg,
+    Abs,
+    Floor,
+    Ceil,
+    Round,
+    Elu {
+        alpha: f32,
+    },
+    Softplus,
+}
+
+/// Convolution of f32.
+#[derive(Debug, Clone)]
+pub struct Conv {
+    /// Sizes.
+    pub geometry: Conv2d,
+    /// Out channels, in channels per group, kernel rows, kernel columns.
+    pub weights: Arc<Vec<f32>>,
+    /// One per output channel.
+    pub bias: Option<Arc<Vec<f32>>>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Whether another tensor of the output's shape is added before the activation.
+    pub residual: bool,
+}
+
+/// Convolution of bytes.
+#[derive(Debug, Clone)]
+pub struct QConv {
+    /// Sizes.
+    pub geometry: Conv2d,
+    /// Out channels, in channels per group, kernel rows, kernel columns; the zero point subtracted, so -255 to 255.
+    pub weights: Arc<Vec<i16>>,
+    /// One per output channel, in units of input scale times weight scale.
+    pub bias: Option<Arc<Vec<i32>>>,
+    /// The byte that means 0 in the input.
+    pub input_zero: u8,
+    /// What becomes of the sums.
+    pub output: QConvOutput,
+}
+
+/// What becomes of exact sums.
+#[derive(Debug, Clone)]
+pub enum QConvOutput {
+    /// `clamp(round_half_even(sum * multiplier) + zero, min, max)`.
+    Bytes {
+        /// One per output channel, or one for all.
+        multiplier: Arc<Vec<f32>>,
+        /// The byte that means 0.
+        zero: u8,
+        /// Least byte.
+        min: u8,
+        /// Greatest byte.
+        max: u8,
+        /// A sum with another byte tensor afterwards.
+        residual: Option<QResidual>,
+    },
+    /// The sums, as int32.
+    Sums,
+    /// `sum * multiplier + bias`, as f32.
+    Floats {
+        /// One per output channel, or one for all.
+        multiplier: Arc<Vec<f32>>,
+        /// One per output channel.
+        bias: Option<Arc<Vec<f32>>>,
+    },
+}
+
+/// A sum of a step's own bytes and another tensor's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QResidual {
+    /// What the bytes of both, and of the sum, mean.
+    pub pair: QPair,
+    /// Whether the step's own bytes are the first operand: the order decides how a sum is rounded.
+    pub own_first: bool,
+}
+
+/// Two byte tensors and the byte tensor that comes of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QPair {
+    /// What the first one's bytes mean.
+    pub a: Quant,
+    /// What the second one's bytes mean.
+    pub b: Quant,
+    /// What the result's bytes mean.
+    pub out: Quant,
+    /// Least byte of the result.
+    pub min: u8,
+    /// Greatest byte of the result.
+    pub max: u8,
+    /// Whether the model's own type is int8.
+    pub signed: bool,
+}
+
+/// A stack of matrix products, `a` of m x k by `b` of k x n.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MatMul {
+    /// Sizes of the stack.
+    pub batch: Vec<usize>,
+    /// For each axis of the stack, elements between matrices of `a`.
+    pub a_strides: Vec<usize>,
+    /// For each axis of the stack, elements between matrices of `b`.
+    pub b_strides: Vec<usize>,
+    /// Rows of `a`.
+    pub m: usize,
+    /// Columns of `a`.
+    pub k: usize,
+    /// Columns of `b`.
+    pub n: usize,
+    /// Whether `b` lies transposed, n x k.
+    pub b_transposed: bool,
+}
+
+/// Windows over channels-last data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Images, rows, columns, channels of the input.
+    pub input: [usize; 4],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
+    /// Rows and columns of the window.
+    pub kernel: [usize; 2],
+    /// Pixels between windows.
+    pub strides: [usize; 2],
+    /// Pixels between a window's taps.
+    pub dilations: [usize; 2],
+    /// Padding above, left, below and right.
+    pub pads: [usize; 4],
+    /// Whether a mean counts the padding.
+    pub count_padding: bool,
+}
+
+/// An operator of two f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the ONNX operator of that name")]
+pub enum BinaryKind {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Min,
+    Max,
+    Pow,
+    PRelu,
+}
+
+/// An element-wise operator over physical axes, with the elements to move on in each operand per axis, 0 where it is repeated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binary {
+    /// Which.
+    pub kind: BinaryKind,
+    /// Sizes of the result, slowest axis first.
+    pub sizes: Vec<usize>,
+    /// Strides of the first operand.
+    pub a_strides: Vec<usize>,
+    /// Strides of the second operand.
+    pub b_strides: Vec<usize>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// Resizing of channels-last images, f32 or bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resize {
+    /// Images, rows, columns, channels of the input.
+    pub input: [usize; 4],
+    /// Rows and columns of the output.
+    pub output: [usize; 2],
+    /// Scale of rows and columns, as the model gives it.
+    pub scales: [f32; 2],
+    /// Whether neighbours are mixed rather than the nearest one taken.
+    pub linear: bool,
+    /// ONNX's `coordinate_transformation_mode`.
+    pub coordinates: String,
+    /// ONNX's `nearest_mode`.
+    pub nearest: String,
+}

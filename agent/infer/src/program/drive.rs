@@ -1,0 +1,151 @@
+//! Runs segment after segment.
+
+use super::{
+    Engine, dynamic,
+    segments::{After, Key, Operand, Segment, Segments},
+};
+use crate::{
+    compile::{
+        CompileError,
+        straight::{Environment, Ready},
+    },
+    error::RunError,
+    graph::{Graph, Model},
+    limits::ImportLimits,
+    tensor::Tensor,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// Most segments of one run of one graph.
+const SEGMENTS_MAX: usize = 10_000;
+
+/// What runs need besides their inputs.
+pub(super) struct Program<E: Engine> {
+    pub(super) engine: E,
+    pub(super) model: Model,
+    pub(super) limits: ImportLimits,
+    pub(super) segments: Segments<E>,
+}
+
+/// A segment with working memory, kept for the next run.
+pub(super) type Warm<E> = (Arc<Segment<E>>, <E as Engine>::State);
+
+/// Tensors by name.
+pub(super) type Tensors = HashMap<String, Arc<Tensor>>;
+
+pub(super) fn shapes_failed(error: &CompileError) -> RunError {
+    RunError::Shapes { why: error.to_string() }
+}
+
+impl<E: Engine> Program<E> {
+    /// Runs a graph: the model's own where `path` is empty, else one inside a node.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub(super) fn run(
+        &self,
+        graph: &Graph,
+        path: &str,
+        given: Tensors,
+        warm: &mut Option<Warm<E>>,
+    ) -> Result<Vec<Arc<Tensor>>, RunError> {
+        let mut tensors = given;
+        let mut environment = Environment::default();
+        for (name, tensor) in &tensors {
+            let ready = Ready::Live(tensor.datatype(), tensor.shape().to_vec());
+            environment.ready.insert(name.clone(), ready);
+        }
+        for depth in 0..SEGMENTS_MAX {
+            let key = Key::of(path, &environment, depth);
+            let segment = self
+                .segments
+                .get(&self.engine, &self.model, graph, key, &environment, &self.limits)
+                .map_err(|e| shapes_failed(&e))?;
+            let outputs = self.run_segment(&segment, &tensors, warm)?;
+            if matches!(segment.after, After::Answer) {
+                return Ok(outputs.into_iter().map(Arc::new).collect());
+            }
+            tensors.extend(
+                segment.outputs.iter().map(|(name, ..)| name.clone()).zip(outputs.into_iter().map(Arc::new)),
+            );
+            environment.done.extend(segment.done.iter().cloned());
+            self.between(&segment, graph, &mut tensors, &mut environment)?;
+        }
+        Err(RunError::Failed { why: format!("more than {SEGMENTS_MAX} values had to be looked at") })
+    }
+
+    fn run_segment(
+        &self,
+        segment: &Arc<Segment<E>>,
+        tensors: &Tensors,
+        warm: &mut Option<Warm<E>>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let mut inputs = Vec::with_capacity(segment.inputs.len());
+        for name in &segment.inputs {
+            let missing = || RunError::Failed { why: format!("{name:?} is not there") };
+            inputs.push(tensors.get(name).ok_or_else(missing)?.as_ref());
+        }
+        // Taken out, so that a state in which a run failed is dropped and never used again.
+        let mut state = match warm.take() {
+            Some((other, state)) if Arc::ptr_eq(&other, segment) => state,
+            _ => self.engine.state(&segment.prepared),
+        };
+        let outputs = self.engine.run(&segment.prepared, &mut state, &inputs)?;
+        *warm = Some((Arc::clone(segment), state));
+        Ok(outputs)
+    }
+
+    /// Does what comes after a segment, and says what is known then.
+    fn between(
+        &self,
+        segment: &Segment<E>,
+        graph: &Graph,
+        tensors: &mut Tensors,
+        environment: &mut Environment,
+    ) -> Result<(), RunError> {
+        let live: BTreeMap<String, Ready> = segment
+            .outputs
+            .iter()
+            .map(|(name, datatype, shape)| (name.clone(), Ready::Live(*datatype, shape.clone())))
+            .collect();
+        environment.ready.retain(|_, ready| matches!(ready, Ready::Known(_)));
+        environment.ready.extend(live);
+        match &segment.after {
+            After::Answer => {}
+            After::Observe(name) => {
+                if let Some(tensor) = tensors.get(name) {
+                    environment.ready.insert(name.clone(), Ready::Known(Arc::clone(tensor)));
+                }
+            }
+            After::Run(placed, operands) => {
+                let mut inputs: Vec<Option<Arc<Tensor>>> = Vec::new();
+                for operand in operands {
+                    inputs.push(match operand {
+                        None => None,
+                        Some(Operand::Constant(tensor)) => Some(Arc::clone(tensor)),
+                        Some(Operand::Named(name)) => {
+                            let missing = || RunError::Failed { why: format!("{name:?} is not there") };
+                            Some(Arc::clone(tensors.get(name).ok_or_else(missing)?))
+                        }
+                    });
+                }
+                let outer = dynamic::Outer { tensors, constants: &graph.constants };
+                let outputs = dynamic::run(self, placed, &inputs, &outer)?;
+                let prefix_len = placed.key.rfind('/').map_or(0, |at| at + 1);
+                let prefix = &placed.key[..prefix_len];
+                let names = placed.node.outputs.iter().filter(|name| !name.is_empty());
+                for (name, tensor) in names.zip(outputs) {
+                    let name = format!("{prefix}{name}");
+                    let ready = Ready::Live(tensor.datatype(), tensor.shape().to_vec());
+                    environment.ready.insert(name.clone(), ready);
+                    tensors.insert(name, tensor);
+                }
+                environment.done.insert(placed.key.clone());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! What runs a plan.
+
+use crate::{compile::CompileError, error::RunError, plan::Plan, tensor::Tensor};
+use std::sync::Arc;
+
+/// A processor that runs plans.
+pub trait Engine: Send + Sync + 'static {
+    /// A plan made ready: weights packed, kernels chosen.
+    type Prepared: Send + Sync + 'static;
+    /// The working memory of one run at a time.
+    type State: Send + 'static;
+
+    /// Its name on command lines and in reports.
+    fn name(&self) -> &'static str;
+
+    /// Makes a plan ready.
+    ///
+    /// # Errors
+    /// The plan asks for what the processor cannot do, or for more memory than there is.
+    fn prepare(&self, plan: Plan) -> Result<Self::Prepared, CompileError>;
+
+    /// Working memory for a plan.
+    fn state(&self, prepared: &Arc<Self::Prepared>) -> Self::State;
+
+    /// Runs a plan on tensors of the types and shapes that it was made for.
+    ///
+    /// # Errors
+    /// A node that another library runs failed.
+    fn run(
+        &self,
+        prepared: &Self::Prepared,
+        state: &mut Self::State,
+        inputs: &[&Tensor],
+    ) -> Result<Vec<Tensor>, RunError>;
+}

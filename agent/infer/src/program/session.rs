@@ -1,0 +1,182 @@
+//! The model and its sessions.
+
+use super::{
+    Engine,
+    drive::{Program, Tensors, Warm},
+    segments::{Key, Segments},
+};
+use crate::{
+    backend::{LoadOptions, Model, Session, TensorInfo},
+    binding::Binding,
+    compile::{
+        CompileError,
+        straight::{Environment, Ready},
+    },
+    error::{LoadError, RunError},
+    graph,
+    tensor::Tensor,
+    tract,
+};
+use std::sync::Arc;
+
+/// Makes a model of the bytes of an ONNX file, which an engine runs.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn load<E: Engine>(engine: E, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+    let name = engine.name();
+    let limits = &options.limits;
+    let file = tract::open(onnx, limits, name)?;
+    let model = graph::decode(file.proto, file.inputs, file.symbols)?;
+    let program = Program { engine, model, limits: limits.clone(), segments: Segments::new() };
+    let binding = Binding { inputs: program.model.inputs.clone(), symbols: program.model.symbols.clone() };
+    let free = binding.inputs.iter().any(|info| info.shape.contains(&None));
+    let first = first_segment(&program, &binding);
+    let error = |error: CompileError| match error {
+        CompileError::Unsupported { operator, node } => {
+            LoadError::UnsupportedOperator { operator, node, backend: name }
+        }
+        CompileError::Failed { why } => LoadError::Import { stage: "plan its run", why },
+    };
+    let mut macs = None;
+    let planned = match first {
+        Ok(segment) => {
+            let whole = segment.is_whole();
+            macs = (whole && !free && segment.macs > 0).then_some(segment.macs);
+            whole.then(|| segment.outputs.clone())
+        }
+        // Sizes of 1 need not make sense; those of a request will.
+        Err(CompileError::Failed { .. }) if free => None,
+        Err(e) => return Err(error(e)),
+    };
+    let outputs = program.model.outputs.iter().enumerate().map(|(index, declared)| {
+        let planned = planned.as_ref().and_then(|outputs| outputs.get(index));
+        output_info(declared, planned.map(|(_, datatype, shape)| (*datatype, shape.as_slice())), free)
+    });
+    let outputs = outputs.collect::<Result<_, _>>()?;
+    Ok(Arc::new(ProgramModel(Arc::new(Shared { program, binding, outputs, macs }))))
+}
+
+/// The segment for the smallest inputs: every free size 1.
+fn first_segment<E: Engine>(
+    program: &Program<E>,
+    binding: &Binding,
+) -> Result<Arc<super::segments::Segment<E>>, CompileError> {
+    let mut environment = Environment::default();
+    for info in &binding.inputs {
+        let shape = info.shape.iter().map(|size| size.unwrap_or(1)).collect();
+        environment.ready.insert(info.name.clone(), Ready::Live(info.datatype, shape));
+    }
+    let key = Key::of("", &environment, 0);
+    let Program { engine, model, limits, segments } = program;
+    segments.get(engine, model, &model.graph, key, &environment, limits)
+}
+
+fn output_info(
+    declared: &graph::DeclaredOutput,
+    planned: Option<(crate::datatype::Datatype, &[usize])>,
+    free: bool,
+) -> Result<TensorInfo, LoadError> {
+    let datatype = planned.map(|(datatype, _)| datatype).or(declared.datatype).ok_or_else(|| {
+        let tensor = tract::one_line(&declared.name);
+        LoadError::UnsupportedDatatype { tensor, datatype: "unknown to this program".into() }
+    })?;
+    let fixed = |axis: usize, size: usize| {
+        let said = declared.shape.as_ref().and_then(|shape| shape.get(axis).copied().flatten());
+        (!free || said == Some(size)).then_some(size)
+    };
+    let shape = match (planned, &declared.shape) {
+        (Some((_, shape)), _) => shape.iter().enumerate().map(|(axis, size)| fixed(axis, *size)).collect(),
+        (None, Some(shape)) => vec![None; shape.len()],
+        (None, None) => Vec::new(),
+    };
+    Ok(TensorInfo { name: declared.name.clone(), datatype, shape })
+}
+
+struct Shared<E: Engine> {
+    program: Program<E>,
+    binding: Binding,
+    outputs: Vec<TensorInfo>,
+    macs: Option<u64>,
+}
+
+struct ProgramModel<E: Engine>(Arc<Shared<E>>);
+
+impl<E: Engine> Model for ProgramModel<E> {
+    fn inputs(&self) -> &[TensorInfo] {
+        &self.0.binding.inputs
+    }
+
+    fn outputs(&self) -> &[TensorInfo] {
+        &self.0.outputs
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(ProgramSession { shared: Arc::clone(&self.0), warm: None, whole: None })
+    }
+
+    fn macs(&self) -> Option<u64> {
+        self.0.macs
+    }
+}
+
+struct ProgramSession<E: Engine> {
+    shared: Arc<Shared<E>>,
+    /// The segment that ran last, with its working memory.
+    warm: Option<Warm<E>>,
+    /// Where that segment is the whole model: the shapes it takes, and which input goes where.
+    whole: Option<Whole>,
+}
+
+struct Whole {
+    shapes: Vec<Vec<usize>>,
+    order: Vec<usize>,
+}
+
+impl<E: Engine> ProgramSession<E> {
+    /// A run by the segment of the last one, where the shapes are the same and it is the whole model.
+    fn run_again(&mut self, inputs: &[&Tensor]) -> Option<Result<Vec<Arc<Tensor>>, RunError>> {
+        let whole = self.whole.as_ref()?;
+        if !whole.shapes.iter().map(Vec::as_slice).eq(inputs.iter().map(|tensor| tensor.shape())) {
+            return None;
+        }
+        let (segment, mut state) = self.warm.take()?;
+        let ordered: Vec<&Tensor> = whole.order.iter().map(|index| inputs[*index]).collect();
+        let outputs = self.shared.program.engine.run(&segment.prepared, &mut state, &ordered);
+        self.warm = Some((segment, state));
+        Some(outputs.map(|outputs| outputs.into_iter().map(Arc::new).collect()))
+    }
+
+    fn run_any(&mut self, inputs: &[&Tensor]) -> Result<Vec<Arc<Tensor>>, RunError> {
+        self.whole = None;
+        let Shared { program, binding, .. } = &*self.shared;
+        let named = binding.inputs.iter().map(|info| info.name.clone());
+        let given: Tensors = named.zip(inputs.iter().map(|tensor| Arc::new((*tensor).clone()))).collect();
+        let outputs = program.run(&program.model.graph, "", given, &mut self.warm)?;
+        if let Some((segment, _)) = self.warm.as_ref().filter(|(segment, _)| segment.is_whole()) {
+            let place = |name: &String| binding.inputs.iter().position(|info| info.name == *name);
+            let order: Option<Vec<usize>> = segment.inputs.iter().map(place).collect();
+            let shapes = inputs.iter().map(|tensor| tensor.shape().to_vec()).collect();
+            self.whole = order.map(|order| Whole { shapes, order });
+        }
+        Ok(outputs)
+    }
+}
+
+impl<E: Engine> Session for ProgramSession<E> {
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+        let inputs = self.shared.binding.arrange(inputs, &self.shared.program.limits)?;
+        let outputs = match self.run_again(&inputs) {
+            Some(outputs) => outputs?,
+            None => self.run_any(&inputs)?,
+        };
+        let mut answers = Vec::with_capacity(outputs.len());
+        for (info, tensor) in self.shared.outputs.iter().zip(outputs) {
+            if tensor.has_non_finite() {
+                return Err(RunError::NonFinite { output: info.name.clone() });
+            }
+            answers.push((info.name.clone(), Arc::unwrap_or_clone(tensor)));
+        }
+        Ok(answers)
+    }
+}
