@@ -2,9 +2,9 @@
 
 use super::{
     Places, Task,
-    finish::{Block, Place},
+    finish::{Block, Columns, Finish, Place, Quantise},
     gather::Source,
-    kernel::{self, Panel},
+    kernel::{self, Bytes, Outlet, Panel},
     layout::{ENTRY_BYTES, Format, Layout},
     pack::{self, Limit, PackedPanels},
     padded,
@@ -190,8 +190,7 @@ impl Work<'_> {
         for group in 0..layout.groups {
             self.gather(group, pixels.clone());
             for panel in 0..layout.panels() {
-                self.sums(group, panel, pixels.clone());
-                self.finish(group, panel, pixels.clone(), output);
+                self.panel(group, panel, pixels.clone(), output);
             }
         }
     }
@@ -205,8 +204,7 @@ impl Work<'_> {
                 self.gather(group, 0..1);
                 gathered = Some(group);
             }
-            self.sums(group, panel, 0..1);
-            self.finish(group, panel, 0..1, output);
+            self.panel(group, panel, 0..1, output);
         }
     }
 
@@ -218,12 +216,15 @@ impl Work<'_> {
         }
     }
 
-    fn sums(&mut self, group: usize, panel: usize, pixels: Range<usize>) {
-        let layout = &self.dense.layout;
-        let place = &self.dense.panels[group * layout.panels() + panel];
-        let (input, stride) = if self.dense.in_place {
-            let in_c = self.task.geometry.in_c;
-            (&self.task.input[pixels.start * in_c + group * layout.in_c..], in_c)
+    /// Runs one panel.
+    fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
+        let (dense, task) = (self.dense, self.task);
+        let layout = &dense.layout;
+        let place = &dense.panels[group * layout.panels() + panel];
+        let (first, vectors) = layout.panel(panel);
+        let (input, stride) = if dense.in_place {
+            let in_c = task.geometry.in_c;
+            (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
         } else {
             (&*self.rows, layout.row_bytes())
         };
@@ -232,23 +233,47 @@ impl Work<'_> {
             stride,
             rows: pixels.len(),
             entries: layout.entries(),
-            extra: &self.dense.extra.elements()[place.extra.clone()],
-            weights: &self.dense.weights.as_bytes()[place.weights.clone()],
-            vectors: layout.panel(panel).1,
+            extra: &dense.extra.elements()[place.extra.clone()],
+            weights: &dense.weights.as_bytes()[place.weights.clone()],
+            vectors,
         };
-        kernel::panel(self.isa, layout.format)(&panel, self.sums);
-    }
-
-    fn finish(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
-        let layout = &self.dense.layout;
-        let out_c = self.task.geometry.out_c;
-        let (first, vectors) = layout.panel(panel);
         let (first, width) = (first * layout.lanes, vectors * layout.lanes);
-        let columns = width.min(layout.columns - first);
-        let block = Block { sums: self.sums, stride: width, columns, rows: pixels.len() };
-        let start = pixels.start * out_c + group * layout.columns + first - self.task.start;
-        let place = Place { output, start, stride: out_c, residual: self.task.residual };
-        let columns = self.task.columns.from(group * layout.padded_columns() + first);
-        kernel::finish(self.isa)(&block, &columns, self.task.finish, place);
+        let parameters = task.columns.from(group * layout.padded_columns() + first);
+        let out_c = task.geometry.out_c;
+        let to = Area {
+            start: pixels.start * out_c + group * layout.columns + first - task.start,
+            stride: out_c,
+            columns: width.min(layout.columns - first),
+        };
+        let kernel = kernel::panel(self.isa, layout.format);
+        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
+            (kernel::panels_finish(self.isa), task.finish, &mut *output)
+        {
+            return kernel(&panel, Outlet::Bytes(to.bytes(&parameters, *quantise, output)));
+        }
+        kernel(&panel, Outlet::Sums(self.sums));
+        let block = Block { sums: self.sums, stride: width, columns: to.columns, rows: pixels.len() };
+        let place = Place { output, start: to.start, stride: out_c, residual: task.residual };
+        kernel::finish(self.isa)(&block, &parameters, task.finish, place);
+    }
+}
+
+/// Where a panel's results go.
+struct Area {
+    start: usize,
+    stride: usize,
+    columns: usize,
+}
+
+impl Area {
+    fn bytes<'a>(&self, parameters: &Columns<'a>, quantise: Quantise, output: &'a mut [u8]) -> Bytes<'a> {
+        Bytes {
+            output: &mut output[self.start..],
+            stride: self.stride,
+            columns: self.columns,
+            bias: parameters.bias,
+            multiplier: parameters.multiplier,
+            quantise,
+        }
     }
 }

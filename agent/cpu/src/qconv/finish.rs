@@ -50,6 +50,11 @@ impl Quantise {
         let around = |value: u8| f32::from(value) - f32::from(zero);
         Self { low: around(min), high: around(max.max(min)), zero: zero.into() }
     }
+
+    /// The least result.
+    pub(crate) fn least(self) -> i32 {
+        self.low as i32 + self.zero
+    }
 }
 
 /// A residual sum with its constants worked out.

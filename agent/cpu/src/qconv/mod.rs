@@ -6,7 +6,7 @@
 //! | [`layout`], [`pack`] | how dense weights lie, and their packing |
 //! | [`gather`] | the input rows that dense kernels read |
 //! | [`dense`] | the run of dense layers, grouped ones included |
-//! | [`depthwise`] | the run of layers that convolve each channel on its own |
+//! | [`depthwise`], [`plain`] | the run of layers that convolve each channel on its own |
 //! | [`kernel`] | the choice of kernels, and the portable ones |
 //! | [`finish`] | bias, requantisation, clamping, the residual sum |
 //! | [`parts`] | a layer as plain numbers and packed bytes |
@@ -19,6 +19,7 @@ pub(crate) mod kernel;
 mod layout;
 mod pack;
 mod parts;
+mod plain;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -307,7 +308,7 @@ impl Method {
     fn places(&self, geometry: &Conv2d) -> Places {
         match self {
             Self::Dense(dense) => dense.places(),
-            Self::Depthwise(depthwise) => depthwise.places(geometry),
+            Self::Depthwise(_) => depthwise::Depthwise::places(geometry),
         }
     }
 

@@ -21,7 +21,7 @@ impl QConv {
     pub fn parts(&self) -> (Vec<u32>, Vec<Packed>) {
         let (method, [weights, extra]) = match &self.method {
             Method::Dense(dense) => (dense.format() as u32, dense.parts()),
-            Method::Depthwise(depthwise) => (DEPTHWISE, depthwise.parts()),
+            Method::Depthwise(depthwise) => (DEPTHWISE + depthwise.format() as u32, depthwise.parts()),
         };
         let place = Isa::ALL.iter().position(|isa| *isa == self.isa).unwrap_or_default();
         let mut numbers = vec![VERSION, place as u32, u32::from(self.input_zero), method];
@@ -42,9 +42,10 @@ impl QConv {
         }
         let geometry = geometry(numbers[4..20].try_into().ok()?)?;
         let finish = finish(numbers[20..].try_into().ok()?)?;
-        let method = if method == DEPTHWISE {
+        let method = if let Some(format) = method.checked_sub(DEPTHWISE) {
             let fits = geometry.is_depthwise() && extra.as_bytes().is_empty();
-            Method::Depthwise(fits.then(|| Depthwise::from_parts(isa, &geometry, weights))??)
+            let format = Format::from_number(format).filter(|_| fits)?;
+            Method::Depthwise(Depthwise::from_parts(isa, &geometry, format, weights)?)
         } else if geometry.is_depthwise() {
             return None;
         } else {

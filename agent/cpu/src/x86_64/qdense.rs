@@ -1,6 +1,13 @@
 //! Dense int8 kernels: a tile of input rows by vectors of output channels, sums in registers.
 
-use crate::{isa::Isa, qconv::kernel::Panel};
+use super::{
+    qdot::{dot_pairs16, dot_quads8, dot_signed8},
+    qfinish::{store_avx2, store_avx512},
+};
+use crate::{
+    isa::Isa,
+    qconv::kernel::{Outlet, Panel},
+};
 use std::arch::x86_64::*;
 
 const ENTRY_BYTES: usize = 4;
@@ -10,17 +17,21 @@ macro_rules! panel_kernel {
     (
         $(#[$doc:meta])*
         $name:ident, $isa:expr, $features:literal, $vector:ty, lanes = $lanes:literal,
-        zero = $zero:ident, load = $load:ident, store = $store:ident, row = $row:ident, dot = $dot:ident,
+        zero = $zero:ident, load = $load:ident, row = $row:ident, dot = $dot:ident, store = $store:ident,
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(panel: &Panel<'_>, sums: &mut [i32]) {
+        pub(crate) fn $name(panel: &Panel<'_>, mut outlet: Outlet<'_>) {
             /// Sums of `R` rows from `row` on.
             ///
             /// # Safety
-            /// The panel has been checked for these sums, has `V` vectors, and at least `row + R` rows.
+            /// The panel has been checked for this outlet, has `V` vectors, and at least `row + R` rows.
             #[target_feature(enable = $features)]
-            unsafe fn tile<const R: usize, const V: usize>(panel: &Panel<'_>, row: usize, sums: *mut i32) {
+            unsafe fn tile<const R: usize, const V: usize>(
+                panel: &Panel<'_>,
+                row: usize,
+                outlet: &mut Outlet<'_>,
+            ) {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
                 // the extra entries' offsets.
                 unsafe {
@@ -49,24 +60,22 @@ macro_rules! panel_kernel {
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for r in 0..R {
-                        for v in 0..V {
-                            $store(sums.add(((row + r) * V + v) * $lanes).cast(), acc[r][v]);
-                        }
+                        $store(&acc[r], row + r, outlet);
                     }
                 }
             }
 
             /// # Safety
-            /// The panel has been checked for these sums.
+            /// The panel has been checked for this outlet.
             #[target_feature(enable = $features)]
-            unsafe fn all(panel: &Panel<'_>, sums: *mut i32) {
+            unsafe fn all(panel: &Panel<'_>, outlet: &mut Outlet<'_>) {
                 let mut row = 0;
                 match panel.vectors {
                     $($vectors => {
                         $(
                             while panel.rows - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
-                                unsafe { tile::<$rows, $vectors>(panel, row, sums) };
+                                unsafe { tile::<$rows, $vectors>(panel, row, outlet) };
                                 row += $rows;
                             }
                         )*
@@ -76,10 +85,10 @@ macro_rules! panel_kernel {
             }
 
             debug_assert!($isa.is_available());
-            panel.check($lanes, sums);
+            panel.check($lanes, &outlet);
             // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
-            unsafe { all(panel, sums.as_mut_ptr()) }
+            unsafe { all(panel, &mut outlet) }
         }
     };
 }
@@ -87,58 +96,39 @@ macro_rules! panel_kernel {
 panel_kernel! {
     /// Pairs of i16.
     panel_avx2_pairs16, Isa::Avx2, "avx2", __m256i, lanes = 8,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, store = _mm256_storeu_si256,
-    row = _mm256_set1_epi32, dot = dot_pairs16,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
+    row = _mm256_set1_epi32, dot = dot_pairs16, store = store_avx2,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
 }
 
 panel_kernel! {
     /// u8 with i8 of which no pair's product leaves i16.
     panel_avx2_quads8, Isa::Avx2, "avx2", __m256i, lanes = 8,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, store = _mm256_storeu_si256,
-    row = _mm256_set1_epi32, dot = dot_quads8,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
+    row = _mm256_set1_epi32, dot = dot_quads8, store = store_avx2,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
 }
 
 panel_kernel! {
     /// i8 with i8 other than -128: magnitudes times weights that carry the sign.
     panel_avx2_signed8, Isa::Avx2, "avx2", __m256i, lanes = 8,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, store = _mm256_storeu_si256,
-    row = _mm256_set1_epi32, dot = dot_signed8,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
+    row = _mm256_set1_epi32, dot = dot_signed8, store = store_avx2,
     tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 256 bits.
     panel_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, lanes = 8,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, store = _mm256_storeu_si256,
-    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
+    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2,
     tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 512 bits.
     panel_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, lanes = 16,
-    zero = _mm512_setzero_si512, load = _mm512_loadu_si512, store = _mm512_storeu_si512,
-    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32,
+    zero = _mm512_setzero_si512, load = _mm512_loadu_si512,
+    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512,
     tiles = { 1 => [12, 4, 2, 1], 2 => [12, 4, 2, 1], 3 => [8, 4, 2, 1], 4 => [6, 3, 1] }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_pairs16(acc: __m256i, a: __m256i, w: __m256i) -> __m256i {
-    _mm256_add_epi32(acc, _mm256_madd_epi16(a, w))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_quads8(acc: __m256i, a: __m256i, w: __m256i) -> __m256i {
-    let pairs = _mm256_maddubs_epi16(a, w);
-    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_signed8(acc: __m256i, a: __m256i, w: __m256i) -> __m256i {
-    dot_quads8(acc, _mm256_abs_epi8(a), _mm256_sign_epi8(w, a))
 }
