@@ -1,0 +1,279 @@
+//! The run of dense layers: input rows times panels of weights, group by group.
+
+use super::{
+    Places, Task,
+    finish::{Block, Columns, Finish, Place, Quantise},
+    gather::Source,
+    kernel::{self, Bytes, Outlet, Panel},
+    layout::{ENTRY_BYTES, Format, Layout},
+    pack::{self, Limit, PackedPanels},
+    padded,
+    spec::{QConvSpec, QSlice},
+};
+use crate::{geometry::Conv2d, isa::Isa, packed::Packed};
+use std::ops::Range;
+
+/// Output pixels of a block: enough of them to pay for reading the weights again.
+const BLOCK_PIXELS: usize = 24;
+
+/// A packed dense layer.
+#[derive(Debug, Clone)]
+pub(super) struct Dense {
+    layout: Layout,
+    /// Output pixels of a block.
+    block: usize,
+    /// Whether input rows are read where they lie.
+    in_place: bool,
+    panels: Vec<PanelPlace>,
+    weights: Packed,
+    /// u32: of each panel its count of extra entries, then the offsets of all.
+    extra: Packed,
+}
+
+/// Where a panel's weights and extra entries lie.
+#[derive(Debug, Clone)]
+struct PanelPlace {
+    weights: Range<usize>,
+    extra: Range<usize>,
+}
+
+impl Dense {
+    pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
+        let (layout, packed) = choose(isa, spec);
+        let extra: Vec<u32> = packed.extra_counts.into_iter().chain(packed.extra_offsets).collect();
+        let parts = (Packed::of(&packed.weights), Packed::of(&extra));
+        let dense = Self::from_parts(isa, &spec.geometry, layout.format, parts);
+        dense.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
+    }
+
+    /// A layer of packed parts; `None` where they do not fit the geometry.
+    pub(super) fn from_parts(
+        isa: Isa,
+        geometry: &Conv2d,
+        format: Format,
+        (weights, extra): (Packed, Packed),
+    ) -> Option<Self> {
+        let layout = Layout::new(isa, format, geometry);
+        let panels = places(&layout, weights.as_bytes().len(), extra.elements())?;
+        let in_place = geometry.is_pointwise() && format == Format::Quads8;
+        Some(Self { layout, block: block(geometry), in_place, panels, weights, extra })
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.layout.format
+    }
+
+    pub(super) fn parts(&self) -> [Packed; 2] {
+        [self.weights.clone(), self.extra.clone()]
+    }
+
+    pub(super) fn input_shift(&self) -> i32 {
+        if self.layout.format == Format::Signed8 { 128 } else { 0 }
+    }
+
+    pub(super) fn places(&self) -> Places {
+        Places { columns: self.layout.columns, padded: self.layout.padded_columns() }
+    }
+
+    pub(super) fn units(&self, geometry: &Conv2d) -> usize {
+        match geometry.out_pixels() {
+            1 => self.panels.len(),
+            pixels => pixels.div_ceil(self.block),
+        }
+    }
+
+    /// Output elements before those of a unit.
+    pub(super) fn output_before(&self, geometry: &Conv2d, unit: usize) -> usize {
+        if geometry.out_pixels() != 1 {
+            return (unit * self.block).min(geometry.out_pixels()) * geometry.out_c;
+        }
+        let (group, panel) = (unit / self.layout.panels(), unit % self.layout.panels());
+        group * self.layout.columns + self.layout.panel(panel).0 * self.layout.lanes
+    }
+
+    fn rows_bytes(&self) -> usize {
+        if self.in_place { 0 } else { padded(self.block * self.layout.row_bytes()) }
+    }
+
+    pub(super) fn scratch_bytes(&self) -> usize {
+        let sums = self.block * self.layout.widest() * size_of::<i32>();
+        self.rows_bytes() + padded(self.layout.row_bytes()) + padded(sums)
+    }
+
+    pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
+        let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
+        let (bytes, sums) = scratch.split_at_mut(padded(self.layout.row_bytes()));
+        let bytes = &mut bytes[..self.layout.entries() * self.layout.format.elements()];
+        let sums = &mut sums[..self.block * self.layout.widest() * size_of::<i32>()];
+        let mut work = Work { isa, dense: self, task, rows, bytes, sums: bytemuck::cast_slice_mut(sums) };
+        if task.geometry.out_pixels() == 1 {
+            work.single_pixel(output);
+        } else {
+            for unit in task.units.clone() {
+                let first = unit * self.block;
+                work.pixels(first..(first + self.block).min(task.geometry.out_pixels()), output);
+            }
+        }
+    }
+}
+
+/// The format that is fastest for the weights, with the weights in it.
+fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
+    let attempt = |format, limit| {
+        let layout = Layout::new(isa, format, &spec.geometry);
+        (layout, pack::pack(&layout, limit, spec))
+    };
+    match isa {
+        Isa::Generic | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => attempt(Format::Pairs16, Limit::Byte),
+        Isa::AvxVnni | Isa::Avx512Vnni => attempt(Format::Quads8, Limit::Byte),
+        Isa::Avx2 => {
+            let (layout, packed) = attempt(Format::Quads8, Limit::ProductPair);
+            let single = spec.geometry.out_pixels() == 1;
+            let entries = layout.entries() * layout.panels() * layout.groups;
+            let most = if single { entries / 3 } else { entries / 4 };
+            if packed.extra_offsets.len() <= most {
+                return (layout, packed);
+            }
+            if single {
+                let (layout, packed) = attempt(Format::Signed8, Limit::Symmetric);
+                if packed.extra_offsets.len() <= entries / 2 {
+                    return (layout, packed);
+                }
+            }
+            attempt(Format::Pairs16, Limit::Byte)
+        }
+    }
+}
+
+/// Blocks of nearly equal size.
+fn block(geometry: &Conv2d) -> usize {
+    let pixels = geometry.out_pixels().max(1);
+    let blocks = ((pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS).max(1);
+    pixels.div_ceil(blocks).next_multiple_of(4).min(pixels)
+}
+
+fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPlace>> {
+    let count = layout.groups * layout.panels();
+    let (counts, offsets) = extra.split_at_checked(count)?;
+    let mut places = Vec::with_capacity(count);
+    let (mut weights_at, mut extra_at) = (0usize, 0usize);
+    for (index, extras) in counts.iter().enumerate() {
+        let (_, vectors) = layout.panel(index % layout.panels());
+        let entries = layout.entries().checked_add(*extras as usize)?;
+        let bytes = entries.checked_mul(vectors * layout.lanes * ENTRY_BYTES)?;
+        let (weights_end, extra_end) =
+            (weights_at.checked_add(bytes)?, extra_at.checked_add(*extras as usize)?);
+        places.push(PanelPlace {
+            weights: weights_at..weights_end,
+            extra: count + extra_at..count + extra_end,
+        });
+        (weights_at, extra_at) = (weights_end, extra_end);
+    }
+    let in_row = |at: &u32| *at as usize + ENTRY_BYTES <= layout.row_bytes();
+    let fits = weights_at == weights && extra_at == offsets.len() && offsets.iter().all(in_row);
+    fits.then_some(places)
+}
+
+/// One run on one thread.
+struct Work<'a> {
+    isa: Isa,
+    dense: &'a Dense,
+    task: &'a Task<'a>,
+    rows: &'a mut [u8],
+    bytes: &'a mut [u8],
+    sums: &'a mut [i32],
+}
+
+impl Work<'_> {
+    fn pixels(&mut self, pixels: Range<usize>, output: &mut QSlice<'_>) {
+        let layout = &self.dense.layout;
+        for group in 0..layout.groups {
+            self.gather(group, pixels.clone());
+            for panel in 0..layout.panels() {
+                self.panel(group, panel, pixels.clone(), output);
+            }
+        }
+    }
+
+    fn single_pixel(&mut self, output: &mut QSlice<'_>) {
+        let layout = &self.dense.layout;
+        let mut gathered = None;
+        for unit in self.task.units.clone() {
+            let (group, panel) = (unit / layout.panels(), unit % layout.panels());
+            if gathered != Some(group) {
+                self.gather(group, 0..1);
+                gathered = Some(group);
+            }
+            self.panel(group, panel, 0..1, output);
+        }
+    }
+
+    fn gather(&mut self, group: usize, pixels: Range<usize>) {
+        if !self.dense.in_place {
+            let input = (self.task.input, self.task.input_zero);
+            let source = Source::new(self.task.geometry, &self.dense.layout, group, input);
+            source.gather(pixels, self.rows, self.bytes);
+        }
+    }
+
+    /// Runs one panel.
+    fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
+        let (dense, task) = (self.dense, self.task);
+        let layout = &dense.layout;
+        let place = &dense.panels[group * layout.panels() + panel];
+        let (first, vectors) = layout.panel(panel);
+        let (input, stride) = if dense.in_place {
+            let in_c = task.geometry.in_c;
+            (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
+        } else {
+            (&*self.rows, layout.row_bytes())
+        };
+        let panel = Panel {
+            input,
+            stride,
+            rows: pixels.len(),
+            entries: layout.entries(),
+            extra: &dense.extra.elements()[place.extra.clone()],
+            weights: &dense.weights.as_bytes()[place.weights.clone()],
+            vectors,
+        };
+        let (first, width) = (first * layout.lanes, vectors * layout.lanes);
+        let parameters = task.columns.from(group * layout.padded_columns() + first);
+        let out_c = task.geometry.out_c;
+        let to = Area {
+            start: pixels.start * out_c + group * layout.columns + first - task.start,
+            stride: out_c,
+            columns: width.min(layout.columns - first),
+        };
+        let kernel = kernel::panel(self.isa, layout.format);
+        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
+            (kernel::panels_finish(self.isa), task.finish, &mut *output)
+        {
+            return kernel(&panel, Outlet::Bytes(to.bytes(&parameters, *quantise, output)));
+        }
+        kernel(&panel, Outlet::Sums(self.sums));
+        let block = Block { sums: self.sums, stride: width, columns: to.columns, rows: pixels.len() };
+        let place = Place { output, start: to.start, stride: out_c, residual: task.residual };
+        kernel::finish(self.isa)(&block, &parameters, task.finish, place);
+    }
+}
+
+/// Where a panel's results go.
+struct Area {
+    start: usize,
+    stride: usize,
+    columns: usize,
+}
+
+impl Area {
+    fn bytes<'a>(&self, parameters: &Columns<'a>, quantise: Quantise, output: &'a mut [u8]) -> Bytes<'a> {
+        Bytes {
+            output: &mut output[self.start..],
+            stride: self.stride,
+            columns: self.columns,
+            bias: parameters.bias,
+            multiplier: parameters.multiplier,
+            quantise,
+        }
+    }
+}

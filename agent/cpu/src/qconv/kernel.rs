@@ -1,0 +1,210 @@
+//! The choice of kernels by instruction set, and the portable ones.
+
+use super::{
+    finish::{self, Block, Columns, Finish, Place, Quantise},
+    layout::{ENTRY_BYTES, Format},
+};
+use crate::isa::Isa;
+
+/// One panel of output channels over some input rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    /// The rows, as the format has them.
+    pub(crate) input: &'a [u8],
+    /// Bytes from one row to the next.
+    pub(crate) stride: usize,
+    /// Rows.
+    pub(crate) rows: usize,
+    /// Entries of a row.
+    pub(crate) entries: usize,
+    /// The bytes of a row at which entries beyond those read again.
+    pub(crate) extra: &'a [u32],
+    /// The weights of all entries: four bytes for each column.
+    pub(crate) weights: &'a [u8],
+    /// Vectors of columns.
+    pub(crate) vectors: usize,
+}
+
+impl Panel<'_> {
+    /// Panics where a kernel of `lanes` columns a vector would leave one of the slices.
+    pub(crate) fn check(&self, lanes: usize, outlet: &Outlet<'_>) {
+        let row_bytes = self.entries * ENTRY_BYTES;
+        let input_bytes = (self.rows - 1) * self.stride + row_bytes;
+        assert!(self.rows > 0 && self.input.len() >= input_bytes, "input rows");
+        assert!(self.extra.iter().all(|at| *at as usize + ENTRY_BYTES <= row_bytes), "extra entries");
+        let columns = self.vectors * lanes;
+        let weights = (self.entries + self.extra.len()) * columns * ENTRY_BYTES;
+        assert!(self.weights.len() >= weights, "weights of a panel");
+        outlet.check(self.rows, columns);
+    }
+}
+
+/// Sixteen channels of neighbouring output pixels of a depthwise layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'a> {
+    /// Interleaved input columns, [`COLUMN_BYTES`] each.
+    pub(crate) columns: &'a [u8],
+    /// For each term of the sum, the byte at which the first pixel's column lies.
+    pub(crate) terms: &'a [u32],
+    /// Bytes from one pixel's column to the next one's.
+    pub(crate) step: usize,
+    /// Output pixels.
+    pub(crate) pixels: usize,
+    /// The weights of each term, [`COLUMN_BYTES`] each.
+    pub(crate) weights: &'a [u8],
+}
+
+/// Bytes of an interleaved column: two i16 or four bytes for each of [`LINE_CHANNELS`].
+pub(crate) const COLUMN_BYTES: usize = 64;
+
+/// Channels of a [`Line`].
+pub(crate) const LINE_CHANNELS: usize = 16;
+
+impl Line<'_> {
+    /// Panics where a kernel would leave one of the slices.
+    pub(crate) fn check(&self, outlet: &Outlet<'_>) {
+        assert!(self.pixels > 0, "output pixels");
+        let last = (self.pixels - 1) * self.step + COLUMN_BYTES;
+        let inside = |at: &u32| *at as usize + last <= self.columns.len();
+        assert!(self.terms.iter().all(inside), "columns of a line");
+        assert!(self.weights.len() >= self.terms.len() * COLUMN_BYTES, "weights of a line");
+        outlet.check(self.pixels, LINE_CHANNELS);
+    }
+}
+
+/// Where a kernel's sums go.
+#[derive(Debug)]
+pub(crate) enum Outlet<'a> {
+    /// As they are, each row as wide as the panel.
+    Sums(&'a mut [i32]),
+    /// Requantised.
+    Bytes(Bytes<'a>),
+}
+
+/// The requantised results of a kernel.
+#[derive(Debug)]
+pub(crate) struct Bytes<'a> {
+    /// Of the first row on.
+    pub(crate) output: &'a mut [u8],
+    /// Bytes from one row to the next.
+    pub(crate) stride: usize,
+    /// Columns that are results.
+    pub(crate) columns: usize,
+    /// Added to the sums.
+    pub(crate) bias: &'a [i32],
+    /// Multiplies them.
+    pub(crate) multiplier: &'a [f32],
+    pub(crate) quantise: Quantise,
+}
+
+impl Outlet<'_> {
+    fn check(&self, rows: usize, columns: usize) {
+        match self {
+            Self::Sums(sums) => assert!(sums.len() >= rows * columns, "room for sums"),
+            Self::Bytes(bytes) => {
+                let fits = bytes.output.len() >= (rows - 1) * bytes.stride + bytes.columns;
+                assert!(fits && bytes.columns <= columns, "room for results");
+                let parameters = bytes.bias.len().min(bytes.multiplier.len());
+                assert!(parameters >= columns, "parameters of columns");
+            }
+        }
+    }
+}
+
+/// Computes a panel's sums, row by row.
+pub(crate) type PanelKernel = fn(&Panel<'_>, Outlet<'_>);
+
+/// Computes a line's sums, pixel by pixel.
+pub(crate) type LineKernel = fn(&Line<'_>, Outlet<'_>);
+
+/// One of the up to four input rows that are interleaved: sixteen bytes in every `stride`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strand<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) stride: usize,
+}
+
+/// Interleaves strands into columns, as many as there is room for.
+pub(crate) type InterleaveKernel = fn(&[Strand<'_>; 4], &mut [u8]);
+
+/// The kernels of a depthwise layer; none where the portable loop is used.
+pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKernel)> {
+    match (isa, format) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni, Format::Pairs16) => {
+            Some((crate::x86_64::interleave_pairs16, crate::x86_64::line_avx2))
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Isa::AvxVnni, Format::Quads8) => {
+            Some((crate::x86_64::interleave_quads8, crate::x86_64::line_avx_vnni))
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Vnni, Format::Quads8) => {
+            Some((crate::x86_64::interleave_quads8, crate::x86_64::line_avx512_vnni))
+        }
+        _ => None,
+    }
+}
+
+/// Whether panel kernels requantise, too.
+pub(crate) fn panels_finish(isa: Isa) -> bool {
+    matches!(isa, Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni)
+}
+
+/// Turns sums into results.
+pub(crate) type FinishKernel = fn(&Block<'_>, &Columns<'_>, &Finish, Place<'_, '_>);
+
+/// The kernel of an instruction set for a format that [`super::dense`] chooses for it.
+pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
+    match (isa, format) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Format::Pairs16) => crate::x86_64::panel_avx2_pairs16,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Format::Quads8) => crate::x86_64::panel_avx2_quads8,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Format::Signed8) => crate::x86_64::panel_avx2_signed8,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::AvxVnni, Format::Quads8) => crate::x86_64::panel_avx_vnni,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Vnni, Format::Quads8) => crate::x86_64::panel_avx512_vnni,
+        (_, Format::Pairs16) => panel_pairs16,
+        (_, Format::Quads8 | Format::Signed8) => unreachable!("only chosen where there is a kernel"),
+    }
+}
+
+/// The finishing of an instruction set.
+pub(crate) fn finish(isa: Isa) -> FinishKernel {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 | Isa::AvxVnni => crate::x86_64::finish_avx2,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni => crate::x86_64::finish_avx512,
+        _ => finish::finish::<false>,
+    }
+}
+
+const LANES: usize = 8;
+
+fn panel_pairs16(panel: &Panel<'_>, outlet: Outlet<'_>) {
+    panel.check(LANES, &outlet);
+    let weights: &[[[i16; 2]; LANES]] = bytemuck::cast_slice(panel.weights);
+    for (r, sums) in sums_of(outlet).chunks_exact_mut(LANES).take(panel.rows).enumerate() {
+        let row = &panel.input[r * panel.stride..][..panel.entries * ENTRY_BYTES];
+        let row: &[[i16; 2]] = bytemuck::cast_slice(row);
+        let mut acc = [0i32; LANES];
+        for (a, weights) in row.iter().zip(weights) {
+            let (a0, a1) = (i32::from(a[0]), i32::from(a[1]));
+            for (acc, w) in acc.iter_mut().zip(weights) {
+                *acc += a0 * i32::from(w[0]) + a1 * i32::from(w[1]);
+            }
+        }
+        sums.copy_from_slice(&acc);
+    }
+}
+
+fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
+    match outlet {
+        Outlet::Sums(sums) => sums,
+        Outlet::Bytes(_) => unreachable!("portable kernels leave requantisation to others"),
+    }
+}

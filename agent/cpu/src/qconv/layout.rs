@@ -1,0 +1,113 @@
+//! How the weights of a dense convolution lie: panels of output channels, entries of four bytes of K.
+
+use crate::{geometry::Conv2d, isa::Isa};
+
+/// What an entry of four bytes of an input row is multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Format {
+    /// The row is widened to i16: two of them with two i16 weights.
+    Pairs16 = 0,
+    /// Four u8 with four i8.
+    Quads8 = 1,
+    /// Four i8 (the input less 128) with four i8.
+    Signed8 = 2,
+}
+
+impl Format {
+    pub(crate) const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Pairs16),
+            1 => Some(Self::Quads8),
+            2 => Some(Self::Signed8),
+            _ => None,
+        }
+    }
+
+    /// Elements of K in an entry.
+    pub(crate) const fn elements(self) -> usize {
+        match self {
+            Self::Pairs16 => 2,
+            Self::Quads8 | Self::Signed8 => 4,
+        }
+    }
+}
+
+/// Bytes of an input row that an entry reads, and of each column's weights in it.
+pub(crate) const ENTRY_BYTES: usize = 4;
+
+/// The sizes of the packed form, which follow from those of the convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) format: Format,
+    /// Output channels of one vector.
+    pub(crate) lanes: usize,
+    /// Most vectors of a panel.
+    most: usize,
+    /// Output channels of one group.
+    pub(crate) columns: usize,
+    /// Input channels of one group.
+    pub(crate) in_c: usize,
+    /// Elements of K.
+    pub(crate) k: usize,
+    pub(crate) groups: usize,
+}
+
+impl Layout {
+    pub(crate) fn new(isa: Isa, format: Format, geometry: &Conv2d) -> Self {
+        let single = geometry.out_pixels() == 1;
+        let (lanes, most) = match isa {
+            Isa::Generic => (8, 1),
+            Isa::Avx2 | Isa::AvxVnni => (8, 2),
+            Isa::Avx512Vnni if single => (16, 2),
+            Isa::Avx512Vnni => (16, 4),
+            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => (8, 1),
+        };
+        let in_c = geometry.in_c / geometry.groups;
+        Self {
+            format,
+            lanes,
+            most,
+            columns: geometry.out_c / geometry.groups,
+            in_c,
+            k: geometry.kernel_h * geometry.kernel_w * in_c,
+            groups: geometry.groups,
+        }
+    }
+
+    /// Entries that hold all of K.
+    pub(crate) const fn entries(&self) -> usize {
+        self.k.div_ceil(self.format.elements())
+    }
+
+    /// Bytes of an input row, as the kernel reads it.
+    pub(crate) const fn row_bytes(&self) -> usize {
+        self.entries() * ENTRY_BYTES
+    }
+
+    const fn vectors(&self) -> usize {
+        self.columns.div_ceil(self.lanes)
+    }
+
+    /// Output channels of a group with those that fill its last vector.
+    pub(crate) const fn padded_columns(&self) -> usize {
+        self.vectors() * self.lanes
+    }
+
+    /// Panels of a group, as equal as vectors allow.
+    pub(crate) const fn panels(&self) -> usize {
+        self.vectors().div_ceil(self.most)
+    }
+
+    /// The first vector of a panel and its count of them.
+    pub(crate) const fn panel(&self, panel: usize) -> (usize, usize) {
+        let (each, more) = (self.vectors() / self.panels(), self.vectors() % self.panels());
+        let before = if panel < more { panel } else { more };
+        (panel * each + before, each + (panel < more) as usize)
+    }
+
+    /// Columns of the widest panel.
+    pub(crate) const fn widest(&self) -> usize {
+        self.most * self.lanes
+    }
+}

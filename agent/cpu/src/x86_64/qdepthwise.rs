@@ -1,0 +1,146 @@
+//! Depthwise int8 kernels: input rows interleaved by channel, then products with the weights of each term.
+
+use super::{
+    qdot::dot_pairs16,
+    qfinish::{store_avx2, store_avx512},
+};
+use crate::{
+    isa::Isa,
+    qconv::kernel::{COLUMN_BYTES, LINE_CHANNELS, Line, Outlet, Strand},
+};
+use std::arch::x86_64::*;
+
+/// A kernel over lines, of tiles of output pixels.
+macro_rules! line_kernel {
+    (
+        $(#[$doc:meta])*
+        $name:ident, $isa:expr, $features:literal, $vector:ty, vectors = $vectors:literal,
+        zero = $zero:ident, load = $load:ident, dot = $dot:ident, store = $store:ident,
+        tiles = [$($pixels:literal),*]
+    ) => {
+        $(#[$doc])*
+        pub(crate) fn $name(line: &Line<'_>, mut outlet: Outlet<'_>) {
+            /// # Safety
+            /// The line has been checked for this outlet and has at least `pixel + P` pixels.
+            #[target_feature(enable = $features)]
+            unsafe fn tile<const P: usize>(line: &Line<'_>, pixel: usize, outlet: &mut Outlet<'_>) {
+                const BYTES: usize = COLUMN_BYTES / $vectors;
+                // SAFETY: columns and weights lie within the slices, as `Line::check` has asserted.
+                unsafe {
+                    let columns = line.columns.as_ptr().add(pixel * line.step);
+                    let mut weights = line.weights.as_ptr();
+                    let mut acc = [[$zero(); $vectors]; P];
+                    for at in line.terms {
+                        let column = columns.add(*at as usize);
+                        for v in 0..$vectors {
+                            let w = $load(weights.add(v * BYTES).cast());
+                            for p in 0..P {
+                                let x = $load(column.add(p * line.step + v * BYTES).cast());
+                                acc[p][v] = $dot(acc[p][v], x, w);
+                            }
+                        }
+                        weights = weights.add(COLUMN_BYTES);
+                    }
+                    for p in 0..P {
+                        $store(&acc[p], pixel + p, outlet);
+                    }
+                }
+            }
+
+            debug_assert!($isa.is_available());
+            line.check(&outlet);
+            let mut pixel = 0;
+            $(
+                while line.pixels - pixel >= $pixels {
+                    // SAFETY: the line is checked, the pixels are counted, and a layer for an instruction set is run
+                    // only where it is available (`QConv::run` asserts it).
+                    unsafe { tile::<$pixels>(line, pixel, &mut outlet) };
+                    pixel += $pixels;
+                }
+            )*
+        }
+    };
+}
+
+line_kernel! {
+    /// Pairs of i16.
+    line_avx2, Isa::Avx2, "avx2", __m256i, vectors = 2,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = dot_pairs16, store = store_avx2,
+    tiles = [4, 2, 1]
+}
+
+line_kernel! {
+    /// Four u8 with four i8, 256 bits.
+    line_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, vectors = 2,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = _mm256_dpbusd_avx_epi32, store = store_avx2,
+    tiles = [4, 2, 1]
+}
+
+line_kernel! {
+    /// Four u8 with four i8, 512 bits.
+    line_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, vectors = 1,
+    zero = _mm512_setzero_si512, load = _mm512_loadu_si512, dot = _mm512_dpbusd_epi32, store = store_avx512,
+    tiles = [8, 4, 2, 1]
+}
+
+/// Panics where the strands are shorter than the columns.
+fn check(strands: &[Strand<'_>], columns: &[u8]) {
+    let count = columns.len() / COLUMN_BYTES;
+    let fits =
+        |strand: &Strand<'_>| strand.bytes.len() >= count.saturating_sub(1) * strand.stride + LINE_CHANNELS;
+    assert!(strands.iter().all(fits), "strands of columns");
+}
+
+/// Columns of four bytes of each channel, one of each strand.
+pub(crate) fn interleave_quads8(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    debug_assert!(Isa::Avx2.is_available());
+    check(strands, columns);
+    // SAFETY: the lengths are checked; AVX2 is available wherever a layer for it or above is run.
+    unsafe { quads8(strands, columns) }
+}
+
+/// Columns of two i16 of each channel, one of each of the first two strands.
+pub(crate) fn interleave_pairs16(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    debug_assert!(Isa::Avx2.is_available());
+    check(&strands[..2], columns);
+    // SAFETY: as above.
+    unsafe { pairs16(strands, columns) }
+}
+
+/// # Safety
+/// The strands have been checked for these columns.
+#[target_feature(enable = "avx2")]
+unsafe fn quads8(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    for (i, column) in columns.chunks_exact_mut(COLUMN_BYTES).enumerate() {
+        // SAFETY: the caller's.
+        unsafe {
+            let load =
+                |s: usize| _mm_loadu_si128(strands[s].bytes.as_ptr().add(i * strands[s].stride).cast());
+            let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+            let (ab, cd) = (_mm_unpacklo_epi8(a, b), _mm_unpacklo_epi8(c, d));
+            let to: *mut __m128i = column.as_mut_ptr().cast();
+            _mm_storeu_si128(to, _mm_unpacklo_epi16(ab, cd));
+            _mm_storeu_si128(to.add(1), _mm_unpackhi_epi16(ab, cd));
+            let (ab, cd) = (_mm_unpackhi_epi8(a, b), _mm_unpackhi_epi8(c, d));
+            _mm_storeu_si128(to.add(2), _mm_unpacklo_epi16(ab, cd));
+            _mm_storeu_si128(to.add(3), _mm_unpackhi_epi16(ab, cd));
+        }
+    }
+}
+
+/// # Safety
+/// The first two strands have been checked for these columns.
+#[target_feature(enable = "avx2")]
+unsafe fn pairs16(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    for (i, column) in columns.chunks_exact_mut(COLUMN_BYTES).enumerate() {
+        // SAFETY: the caller's.
+        unsafe {
+            let load =
+                |s: usize| _mm_loadu_si128(strands[s].bytes.as_ptr().add(i * strands[s].stride).cast());
+            let (a, b) = (load(0), load(1));
+            let to: *mut __m256i = column.as_mut_ptr().cast();
+            _mm256_storeu_si256(to, _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)));
+            _mm256_storeu_si256(to.add(1), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b)));
+        }
+    }
+}
