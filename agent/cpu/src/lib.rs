@@ -6,10 +6,12 @@
 //! | [`geometry`] | the sizes of a convolution |
 //! | [`packed`] | packed weights, owned or lying in a plan cache |
 //! | [`qconv`] | int8 convolution: dense, grouped, depthwise, fully connected |
+//! | [`pointwise`] | everything that is neither a convolution nor a matrix product |
 
 pub mod geometry;
 pub mod isa;
 pub mod packed;
 pub mod qconv;
+pub mod pointwise;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

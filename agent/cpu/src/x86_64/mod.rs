@@ -4,6 +4,7 @@
     reason = "loads and stores of vectors, and calls of functions for instruction sets this machine has"
 )]
 
+pub(crate) mod multiversion;
 mod qdense;
 mod qdepthwise;
 mod qdot;
@@ -16,3 +17,4 @@ pub(crate) use qdepthwise::{
     interleave_pairs16, interleave_quads8, line_avx_vnni, line_avx2, line_avx512_vnni,
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
+

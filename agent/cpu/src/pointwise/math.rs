@@ -1,0 +1,112 @@
+//! Functions of one number that compilers can vectorise, with their error bounds.
+//!
+//! Each takes as its constant parameter whether multiply-add is fused. A ulp is the distance between neighbouring
+//! numbers at the exact result.
+
+/// `a * b + c`, fused if that is an instruction.
+#[inline(always)]
+pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn polynomial<const FMA: bool, const N: usize>(x: f32, from_highest: [f32; N]) -> f32 {
+    let mut sum = from_highest[0];
+    for coefficient in &from_highest[1..] {
+        sum = madd::<FMA>(sum, x, *coefficient);
+    }
+    sum
+}
+
+/// e to the `x`, within 2 ulp; beyond the range of f32 infinity or 0, and NaN for NaN.
+#[must_use]
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
+    /// Below and above, the result is 0 or infinite.
+    const LIMITS: [f32; 2] = [-104.0, 89.0];
+    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+    /// 1.5 * 2^23, which rounds what is added to it to an integer.
+    const ROUNDER: f32 = 12_582_912.0;
+    let limited = if x < LIMITS[1] { x } else { LIMITS[1] };
+    let limited = if limited > LIMITS[0] { limited } else { LIMITS[0] };
+    let shifted = madd::<FMA>(limited, std::f32::consts::LOG2_E, ROUNDER);
+    let power = shifted - ROUNDER;
+    let rest = madd::<FMA>(power, -LN_2[1], madd::<FMA>(power, -LN_2[0], limited));
+    let series = polynomial::<FMA, 6>(
+        rest,
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5],
+    );
+    let mantissa = madd::<FMA>(series, rest * rest, rest) + 1.0;
+    // In two steps, so that neither factor leaves the normal range.
+    let exponent = shifted.to_bits() as i32 - ROUNDER.to_bits() as i32;
+    let half = exponent >> 1;
+    let result = mantissa * two_to(half) * two_to(exponent - half);
+    if x.is_nan() { x } else { result }
+}
+
+#[inline(always)]
+fn two_to(exponent: i32) -> f32 {
+    f32::from_bits(((exponent + 127) << 23) as u32)
+}
+
+/// 1 / (1 + e^-x), within 4 ulp.
+#[must_use]
+#[inline(always)]
+pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<FMA>(-x))
+}
+
+/// The hyperbolic tangent, within 6 ulp.
+#[must_use]
+#[inline(always)]
+pub fn tanh<const FMA: bool>(x: f32) -> f32 {
+    /// From here on the result is 1 in f32.
+    const LIMIT: f32 = 9.0;
+    let limited = if x > LIMIT { LIMIT } else { x };
+    let limited = if limited < -LIMIT { -LIMIT } else { limited };
+    let square = limited * limited;
+    let numerator = polynomial::<FMA, 7>(
+        square,
+        [
+            -2.760_768_5e-16,
+            2.000_188e-13,
+            -8.604_672e-11,
+            5.122_297e-8,
+            1.485_722_4e-5,
+            6.372_619_3e-4,
+            4.893_524_6e-3,
+        ],
+    );
+    let denominator =
+        polynomial::<FMA, 4>(square, [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3]);
+    limited * numerator / denominator
+}
+
+/// The error function, within 3 ulp.
+#[must_use]
+#[inline(always)]
+pub fn erf<const FMA: bool>(x: f32) -> f32 {
+    let (size, square) = (x.abs(), x * x);
+    let small = polynomial::<FMA, 6>(
+        square,
+        [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_3e-1, -3.761_253_4e-1, 1.283_791_7e-1],
+    );
+    let small = madd::<FMA>(small, x, x);
+    let limited = if size < 4.0 { size } else { 4.0 };
+    let large = polynomial::<FMA, 7>(
+        limited,
+        [
+            -1.728_534_7e-5,
+            3.831_971_3e-4,
+            -3.883_964_4e-3,
+            2.425_462_2e-2,
+            -1.067_778_8e-1,
+            -6.348_467e-1,
+            -1.287_175_1e-1,
+        ],
+    );
+    let large = 1.0 - exp::<FMA>(madd::<FMA>(large, limited, -limited));
+    let large = if x < 0.0 { -large } else { large };
+    let result = if size > 0.927_734_4 { large } else { small };
+    if x.is_nan() { x } else { result }
+}

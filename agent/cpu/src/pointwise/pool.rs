@@ -1,0 +1,175 @@
+//! The sizes of a pooling, and pooling of f32 tensors, all channels-last.
+
+use super::multiversion;
+use std::ops::Range;
+
+/// A two-dimensional pooling. A one-dimensional one has height 1; a global one has a kernel as large as the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool2d {
+    /// Channels.
+    pub channels: usize,
+    /// Rows and columns of the input, in pixels.
+    pub input: [usize; 2],
+    /// Rows and columns of the output, in pixels: by [`Pool2d::output_size`], or larger where the mode is `ceil`.
+    pub output: [usize; 2],
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Pixels between outputs, down and across.
+    pub stride: [usize; 2],
+    /// Pixels between elements of the kernel, down and across.
+    pub dilation: [usize; 2],
+    /// Padding above and on the left, in pixels. That below and on the right follows from the output's size.
+    pub pad: [usize; 2],
+    /// Padding below and on the right, in pixels; only an average that counts the padding needs it.
+    pub pad_end: [usize; 2],
+    /// Whether an average divides by the kernel's size even where part of it lies on the padding.
+    pub count_padding: bool,
+}
+
+impl Pool2d {
+    /// One pooling over whole images of `pixels` pixels.
+    #[must_use]
+    pub const fn global(pixels: usize, channels: usize) -> Self {
+        Self {
+            channels,
+            input: [1, pixels],
+            output: [1, 1],
+            kernel: [1, pixels],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad: [0, 0],
+            pad_end: [0, 0],
+            count_padding: false,
+        }
+    }
+
+    /// The output's size along one axis, as ONNX defines it for padding `pad` before and after together. With `ceil`
+    /// a last window that starts beyond the input and the padding before it is left out.
+    #[must_use]
+    pub const fn output_size(
+        input: usize,
+        kernel: usize,
+        stride: usize,
+        dilation: usize,
+        pad: [usize; 2],
+        ceil: bool,
+    ) -> usize {
+        let (padded, span) = (input + pad[0] + pad[1], (kernel - 1) * dilation + 1);
+        if padded < span {
+            return 0;
+        }
+        if !ceil {
+            return (padded - span) / stride + 1;
+        }
+        let size = (padded - span).div_ceil(stride) + 1;
+        if (size - 1) * stride >= input + pad[0] { size - 1 } else { size }
+    }
+
+    /// Elements of one image of the input.
+    #[must_use]
+    pub const fn image_len(&self) -> usize {
+        self.input[0] * self.input[1] * self.channels
+    }
+
+    /// Elements of one row of the output.
+    #[must_use]
+    pub const fn row_len(&self) -> usize {
+        self.output[1] * self.channels
+    }
+
+    /// The kernel elements along `axis` that lie on the input, for output `at`; and the input they begin at.
+    #[inline(always)]
+    pub(crate) fn window(&self, axis: usize, at: usize) -> (Range<usize>, usize) {
+        let (start, dilation) = (at * self.stride[axis], self.dilation[axis]);
+        let first = self.pad[axis].saturating_sub(start).div_ceil(dilation);
+        let end = (self.input[axis] + self.pad[axis]).saturating_sub(start).div_ceil(dilation);
+        let taps = first..end.min(self.kernel[axis]).max(first);
+        let origin = (start + first * dilation).saturating_sub(self.pad[axis]);
+        (taps, origin)
+    }
+
+    /// What an average of the output at `y`, `x` divides by.
+    #[inline(always)]
+    pub(crate) fn divisor(&self, at: [usize; 2]) -> usize {
+        let count = |axis: usize| {
+            if self.count_padding {
+                let start = at[axis] * self.stride[axis];
+                let end = self.pad[axis] + self.input[axis] + self.pad_end[axis];
+                end.saturating_sub(start).div_ceil(self.dilation[axis]).min(self.kernel[axis])
+            } else {
+                self.window(axis, at[axis]).0.len()
+            }
+        };
+        count(0) * count(1)
+    }
+
+    /// Calls `pixel` for each output pixel of `rows`, which count through all images, with the input of its image and
+    /// its place, and its channels of the output.
+    #[inline(always)]
+    pub(crate) fn for_pixels<T, U>(
+        &self,
+        input: &[T],
+        rows: Range<usize>,
+        output: &mut [U],
+        mut pixel: impl FnMut(&[T], [usize; 2], &mut [U]),
+    ) {
+        assert_eq!(output.len(), rows.len() * self.row_len(), "the output holds its rows");
+        if output.is_empty() {
+            return;
+        }
+        for (row, out) in rows.zip(output.chunks_exact_mut(self.row_len())) {
+            let (image, y) = (row / self.output[0], row % self.output[0]);
+            let input = &input[image * self.image_len()..][..self.image_len()];
+            for (x, out) in out.chunks_exact_mut(self.channels).enumerate() {
+                pixel(input, [y, x], out);
+            }
+        }
+    }
+
+    /// Calls `tap` with the place of every input pixel under the kernel at `at`.
+    #[inline(always)]
+    pub(crate) fn for_taps(&self, at: [usize; 2], mut tap: impl FnMut(usize)) {
+        let ((ys, top), (xs, left)) = (self.window(0, at[0]), self.window(1, at[1]));
+        for y in 0..ys.len() {
+            let row = (top + y * self.dilation[0]) * self.input[1];
+            for x in 0..xs.len() {
+                tap((row + left + x * self.dilation[1]) * self.channels);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted through all
+    /// images, and `output` holds just those.
+    ///
+    /// # Panics
+    /// The slices are shorter than the pooling says.
+    pub fn max(pool: &Pool2d, input: &[f32], rows: Range<usize>, output: &mut [f32]) {
+        pool.for_pixels(input, rows, output, #[inline(always)] |input, at, out| {
+            out.fill(f32::MIN);
+            pool.for_taps(at, #[inline(always)] |start| {
+                for (out, value) in out.iter_mut().zip(&input[start..][..pool.channels]) {
+                    *out = if *value > *out { *value } else { *out };
+                }
+            });
+        });
+    }
+
+    /// The mean under each kernel; slices as for [`max`].
+    ///
+    /// # Panics
+    /// The slices are shorter than the pooling says.
+    pub fn average(pool: &Pool2d, input: &[f32], rows: Range<usize>, output: &mut [f32]) {
+        pool.for_pixels(input, rows, output, #[inline(always)] |input, at, out| {
+            out.fill(0.0);
+            pool.for_taps(at, #[inline(always)] |start| {
+                for (out, value) in out.iter_mut().zip(&input[start..][..pool.channels]) {
+                    *out += value;
+                }
+            });
+            let divisor = pool.divisor(at).max(1) as f32;
+            out.iter_mut().for_each(|out| *out /= divisor);
+        });
+    }
+}

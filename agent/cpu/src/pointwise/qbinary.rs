@@ -1,0 +1,159 @@
+//! Sums and products of quantised tensors, as `QLinearAdd` and `QLinearMul` of ONNX Runtime on x86-64.
+
+use super::{
+    broadcast::Broadcast,
+    multiversion,
+    quantise::{Quantisation, nearest},
+};
+use crate::isa::Isa;
+use std::ops::Range;
+
+/// Which operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QOperation {
+    /// The sum.
+    Add,
+    /// The product.
+    Mul,
+}
+
+/// An operation on two quantised tensors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QBinary {
+    /// Which.
+    pub operation: QOperation,
+    /// Of the first operand.
+    pub a: Quantisation,
+    /// Of the second operand.
+    pub b: Quantisation,
+    /// Of the result.
+    pub out: Quantisation,
+}
+
+/// `a * b + c` rounded once, for an integer `a` of 9 bits at most.
+#[inline(always)]
+fn fused<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA {
+        a.mul_add(b, c)
+    } else {
+        // The product is exact in 64 bits, and so is nearly every such sum.
+        (f64::from(a) * f64::from(b) + f64::from(c)) as f32
+    }
+}
+
+/// The factors of a sum, computed once.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
+    ratio: [f32; 2],
+    fixed: f32,
+    shift: [i32; 3],
+}
+
+impl Sum {
+    fn new(q: &QBinary) -> Self {
+        let ratio = [q.a.scale / q.out.scale, q.b.scale / q.out.scale];
+        let shift = [q.a.shift(), q.b.shift(), q.out.shift()];
+        let zero = |q: Quantisation| (i32::from(q.zero) - q.shift()) as f32;
+        let fixed = zero(q.out) - ratio[0].mul_add(zero(q.a), ratio[1] * zero(q.b));
+        Self { ratio, fixed, shift }
+    }
+
+    fn with_scalar(self, operand: usize, element: u8) -> Self {
+        let value = (i32::from(element) - self.shift[operand]) as f32;
+        Self { fixed: value.mul_add(self.ratio[operand], self.fixed), ..self }
+    }
+
+    #[inline(always)]
+    fn part<const FMA: bool>(&self, operand: usize, element: u8, rest: f32) -> f32 {
+        let value = (i32::from(element) - self.shift[operand]) as f32;
+        fused::<FMA>(value, self.ratio[operand], rest)
+    }
+
+    #[inline(always)]
+    fn element(&self, value: f32) -> u8 {
+        // The limits lie beyond the range of u8 and int8, where rounding no longer matters.
+        (nearest(value.clamp(-4096.0, 4096.0)) + self.shift[2]).clamp(0, 255) as u8
+    }
+}
+
+multiversion! {
+    fn add(sum: Sum, a: &[u8], b: &[u8], output: &mut [u8]) {
+        for ((out, a), b) in output.iter_mut().zip(a).zip(b) {
+            *out = sum.element(sum.part::<FMA>(0, *a, sum.part::<FMA>(1, *b, sum.fixed)));
+        }
+    }
+
+    fn add_to_one(sum: Sum, operand: usize, elements: &[u8], output: &mut [u8]) {
+        for (out, element) in output.iter_mut().zip(elements) {
+            *out = sum.element(sum.part::<FMA>(operand, *element, sum.fixed));
+        }
+    }
+
+    fn mul(q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
+        let ratio = q.a.scale * q.b.scale / q.out.scale;
+        let zeros = [i32::from(q.a.zero), i32::from(q.b.zero)];
+        let (shift, zero) = (q.out.shift(), (i32::from(q.out.zero) - q.out.shift()) as f32);
+        for ((out, a), b) in output.iter_mut().zip(a).zip(b) {
+            let product = (i32::from(*a) - zeros[0]) * (i32::from(*b) - zeros[1]);
+            let value = product as f32 * ratio + zero;
+            *out = (nearest(value.clamp(-4096.0, 4096.0)) + shift).clamp(0, 255) as u8;
+        }
+    }
+}
+
+/// The operation on tensors of one shape, or a tensor and a single element.
+///
+/// # Panics
+/// An operand has neither one element nor as many as the output.
+pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
+    let len = output.len();
+    assert!(
+        [a.len(), b.len()].iter().all(|l| *l == len || *l == 1),
+        "operands as long as the output, or single"
+    );
+    let sum = Sum::new(q);
+    match (q.operation, a.len() == len, b.len() == len) {
+        (QOperation::Add, true, true) => add(isa, sum, a, b, output),
+        (QOperation::Add, true, false) => add_to_one(isa, sum.with_scalar(1, b[0]), 0, a, output),
+        (QOperation::Add, false, true) => add_to_one(isa, sum.with_scalar(0, a[0]), 1, b, output),
+        (QOperation::Mul, true, true) => mul(isa, q, a, b, output),
+        (QOperation::Mul, true, false) => mul_by_one(isa, q, a, b[0], output),
+        (QOperation::Mul, false, true) => {
+            mul_by_one(isa, &QBinary { a: q.b, b: q.a, ..*q }, b, a[0], output);
+        }
+        (_, false, false) => {
+            let mut one = [0];
+            qbinary(isa, q, &a[..1], &b[..1], &mut one);
+            output.fill(one[0]);
+        }
+    }
+}
+
+/// One factor is the same throughout: a table of all products.
+fn mul_by_one(isa: Isa, q: &QBinary, a: &[u8], b: u8, output: &mut [u8]) {
+    let every: [u8; 256] = std::array::from_fn(|element| element as u8);
+    let mut table = [0; 256];
+    mul(isa, q, &every, &[b; 256], &mut table);
+    super::lut::lut(isa, &table, a, output);
+}
+
+/// The operation on tensors of two shapes: `output` takes the rows `rows` of the broadcast.
+///
+/// # Panics
+/// The operands are shorter than their shapes, or the output is not as long as its rows.
+pub fn qbinary_broadcast(
+    isa: Isa,
+    q: &QBinary,
+    broadcast: &Broadcast,
+    operands: [&[u8]; 2],
+    rows: Range<usize>,
+    output: &mut [u8],
+) {
+    let [a, b] = operands;
+    let lens = broadcast.operand_row_len();
+    assert_eq!(output.len(), rows.len() * broadcast.row_len(), "the output holds its rows");
+    let chunks = output.chunks_exact_mut(broadcast.row_len().max(1));
+    for (row, output) in broadcast.row_starts(rows).zip(chunks) {
+        qbinary(isa, q, &a[row.starts[0]..][..lens[0]], &b[row.starts[1]..][..lens[1]], output);
+    }
+}
