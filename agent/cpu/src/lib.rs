@@ -5,13 +5,15 @@
 //! | [`isa`] | the instruction sets, which of them this machine has, and `WHIMBREL_CPU` |
 //! | [`geometry`] | the sizes of a convolution |
 //! | [`packed`] | packed weights, owned or lying in a plan cache |
-//! | [`qconv`] | int8 convolution: dense, grouped, depthwise, fully connected |
 //! | [`pointwise`] | everything that is neither a convolution nor a matrix product |
+//! | [`qconv`] | int8 convolution: dense, grouped, depthwise, fully connected |
+//! | [`threads`] | a fixed set of threads that work on parts of a step |
 
 pub mod geometry;
 pub mod isa;
 pub mod packed;
-pub mod qconv;
 pub mod pointwise;
+pub mod qconv;
+pub mod threads;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
