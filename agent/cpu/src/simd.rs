@@ -40,11 +40,11 @@ pub(crate) trait Simd: Copy {
     /// There are fewer.
     fn store(self, vector: Self::Vector, to: &mut [f32]);
 
-    /// Element `channel` on, of a window's pixel.
+    /// [`Self::LANES`] channels of a window's pixel.
     ///
     /// # Panics
-    /// The window has no such pixel, or ends before the vector does.
-    fn load_window(self, window: Window<'_>, pixel: usize, channel: usize) -> Self::Vector;
+    /// The window has no such pixel, or it has not as many.
+    fn load_window(self, window: Window<'_>, spot: Spot) -> Self::Vector;
 
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -118,40 +118,51 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// Equally wide pixels at equal distances within a slice.
+/// Rows of pixels within a slice, at equal distances.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
     elements: &'a [f32],
+    rows: usize,
+    row_step: usize,
     pixels: usize,
-    step: usize,
-    width: usize,
+    pixel_step: usize,
+    channels: usize,
 }
 
 impl<'a> Window<'a> {
-    /// `pixels` pixels of `width` elements, each `step` elements after the last.
+    /// Some rows, `row_step` elements apart, of some pixels, `pixel_step` elements apart, of some channels.
     ///
     /// # Panics
     /// The slice ends before the last pixel does.
     #[inline(always)]
-    pub(crate) fn new(elements: &'a [f32], pixels: usize, step: usize, width: usize) -> Self {
-        let len = pixels.saturating_sub(1).checked_mul(step).and_then(|start| start.checked_add(width));
+    pub(crate) fn new(
+        elements: &'a [f32],
+        (rows, row_step): (usize, usize),
+        (pixels, pixel_step): (usize, usize),
+        channels: usize,
+    ) -> Self {
+        let last_row = rows.saturating_sub(1).checked_mul(row_step);
+        let last_pixel = pixels.saturating_sub(1).checked_mul(pixel_step);
+        let last = last_row.zip(last_pixel).and_then(|(row, pixel)| row.checked_add(pixel));
+        let len = last.and_then(|last| last.checked_add(channels));
         assert!(len.is_some_and(|len| len <= elements.len()), "a window beyond its elements");
-        Self { elements, pixels, step, width }
+        Self { elements, rows, row_step, pixels, pixel_step, channels }
     }
 
-    /// The elements from `channel` of a pixel on, of which `len` are the pixel's.
+    /// Where `len` channels of a pixel start in the elements.
     ///
     /// # Panics
-    /// The pixel has none or not as many.
+    /// The window has no such pixel, or it has not as many.
     #[inline(always)]
-    pub(crate) fn check(self, pixel: usize, channel: usize, len: usize) -> (&'a [f32], usize) {
-        assert!(
-            pixel < self.pixels && channel <= self.width && len <= self.width - channel,
-            "a vector beyond its window"
-        );
-        (self.elements, pixel * self.step + channel)
+    pub(crate) fn check(self, (row, pixel, channel): Spot, len: usize) -> (&'a [f32], usize) {
+        assert!(row < self.rows && pixel < self.pixels, "a pixel beyond its window");
+        assert!(channel <= self.channels && len <= self.channels - channel, "a vector beyond its window");
+        (self.elements, row * self.row_step + pixel * self.pixel_step + channel)
     }
 }
+
+/// A row, pixel and channel of a window.
+pub(crate) type Spot = (usize, usize, usize);
 
 /// Runs a kernel with an instruction set.
 ///
@@ -216,8 +227,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn load_window(self, window: Window<'_>, pixel: usize, channel: usize) -> Self::Vector {
-        let (elements, start) = window.check(pixel, channel, Self::LANES);
+    fn load_window(self, window: Window<'_>, spot: Spot) -> Self::Vector {
+        let (elements, start) = window.check(spot, Self::LANES);
         self.load(&elements[start..])
     }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     isa::Isa,
-    simd::{Kernel, MAX_PANEL_VECTORS, Simd, Window},
+    simd::{Kernel, MAX_PANEL_VECTORS, Simd, Spot, Window},
 };
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vcvtnq_s32_f32, vdivq_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vld1q_f32,
@@ -60,8 +60,8 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn load_window(self, window: Window<'_>, pixel: usize, channel: usize) -> float32x4_t {
-        let (elements, start) = window.check(pixel, channel, LANES);
+    fn load_window(self, window: Window<'_>, spot: Spot) -> float32x4_t {
+        let (elements, start) = window.check(spot, LANES);
         // SAFETY: the window was checked to lie within the elements, and the vector within the window; `self` is the
         // proof of the instructions.
         unsafe { vld1q_f32(elements.as_ptr().add(start)) }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `activation` | what is applied to the output |
 //! | `dense` | convolutions over whole groups of channels |
+//! | `depthwise` | those of each channel on its own |
 //! | `gemv` | those with a single output pixel |
 //! | `header` | a layer as plain numbers, for a plan cache |
 //! | `matmul` | products of two matrices that are known only at run time |
@@ -14,6 +15,7 @@
 
 mod activation;
 mod dense;
+mod depthwise;
 mod gemv;
 mod header;
 mod matmul;
@@ -63,11 +65,14 @@ pub struct Conv {
 enum Kind {
     Dense(dense::Dense),
     Gemv(gemv::Gemv),
+    Depthwise(depthwise::Depthwise),
 }
 
 impl Kind {
     fn new(isa: Isa, geometry: &Conv2d) -> Self {
-        if geometry.out_pixels() == 1 {
+        if geometry.is_depthwise() {
+            Self::Depthwise(depthwise::Depthwise::new(isa, geometry))
+        } else if geometry.out_pixels() == 1 {
             Self::Gemv(gemv::Gemv::new(isa, geometry))
         } else {
             Self::Dense(dense::Dense::new(isa, geometry))
@@ -80,6 +85,7 @@ impl Kind {
             Self::Dense(dense::Dense { panels, .. }) | Self::Gemv(gemv::Gemv { panels, .. }) => {
                 [panels.width * panels.depth, panels.width]
             }
+            Self::Depthwise(depthwise) => depthwise.packed_len(),
         }
     }
 
@@ -88,6 +94,7 @@ impl Kind {
             Self::Dense(dense::Dense { panels, .. }) | Self::Gemv(gemv::Gemv { panels, .. }) => {
                 [panels.pack(&spec.geometry, spec.weights), panels.pack_bias(spec.bias)]
             }
+            Self::Depthwise(depthwise) => depthwise.pack(spec.weights, spec.bias),
         }
     }
 }
@@ -150,6 +157,7 @@ impl Conv {
         match &self.kind {
             Kind::Dense(_) => self.geometry.out_pixels(),
             Kind::Gemv(gemv) => gemv.panels.list.len(),
+            Kind::Depthwise(depthwise) => depthwise.rows(),
         }
     }
 
@@ -159,6 +167,10 @@ impl Conv {
         match &self.kind {
             Kind::Dense(_) => units.start * self.geometry.out_c..units.end * self.geometry.out_c,
             Kind::Gemv(gemv) => gemv.output_range(units),
+            Kind::Depthwise(_) => {
+                let row = self.geometry.out_w() * self.geometry.out_c;
+                units.start * row..units.end * row
+            }
         }
     }
 
@@ -168,6 +180,7 @@ impl Conv {
         match &self.kind {
             Kind::Dense(dense) => dense.scratch_bytes(),
             Kind::Gemv(gemv) => gemv.scratch_bytes(),
+            Kind::Depthwise(_) => 0,
         }
     }
 
@@ -213,6 +226,7 @@ impl Conv {
         match &self.kind {
             Kind::Dense(dense) => dense.run(units, data, scratch),
             Kind::Gemv(gemv) => gemv.run(units, data, scratch),
+            Kind::Depthwise(depthwise) => depthwise.run(units, data),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     isa::Isa,
-    simd::{Kernel, MAX_PANEL_VECTORS, Simd, Window},
+    simd::{Kernel, MAX_PANEL_VECTORS, Simd, Spot, Window},
 };
 use std::arch::x86_64::{
     __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps,
@@ -61,8 +61,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn load_window(self, window: Window<'_>, pixel: usize, channel: usize) -> __m256 {
-        let (elements, start) = window.check(pixel, channel, LANES);
+    fn load_window(self, window: Window<'_>, spot: Spot) -> __m256 {
+        let (elements, start) = window.check(spot, LANES);
         // SAFETY: the window was checked to lie within the elements, and the vector within the window; `self` is the
         // proof of the instructions.
         unsafe { _mm256_loadu_ps(elements.as_ptr().add(start)) }
