@@ -17,6 +17,7 @@
 //! | [`failure`] | errors and exit codes |
 //! | [`logging`] | lines on standard error |
 
+mod backends;
 mod certificate;
 mod cli;
 mod commands;

@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_no_model_is_bad_input_and_named() {
         let dir = tempfile::tempdir().expect("folder");
-        let backend = whimbrel_infer::backend("auto").expect("there");
+        let backend = crate::backends::named("auto").expect("there");
         for (name, make) in [("empty-folder", true), ("absent.onnx", false), ("absent.wbundle", false)] {
             let path = dir.path().join(name);
             if make {

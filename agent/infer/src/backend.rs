@@ -1,4 +1,4 @@
-//! The three traits between a model and what runs it, and the list of backends.
+//! The three traits between a model and what runs it.
 
 use crate::{
     datatype::Datatype,
@@ -7,13 +7,15 @@ use crate::{
     tensor::Tensor,
     tract::Tract,
 };
-use std::{fmt, io::Read, path::Path, sync::Arc};
+use std::{fmt, io::Read, num::NonZeroUsize, path::Path, sync::Arc};
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// What the file may ask for.
     pub limits: ImportLimits,
+    /// The most threads of one run, the caller's included; one where it is not said.
+    pub threads: Option<NonZeroUsize>,
 }
 
 /// Makes models of ONNX files.
@@ -96,22 +98,10 @@ impl fmt::Display for TensorInfo {
     }
 }
 
-/// Every backend of this build.
+/// The portable backend: tract imports and runs whole graphs.
 #[must_use]
-pub const fn backends() -> &'static [&'static dyn Backend] {
-    &[&Tract]
-}
-
-/// The backend of that name; `auto` and `cpu` pick the best of this build that runs on the processor.
-///
-/// # Errors
-/// The name is unknown, or the backend is not part of this build.
-pub fn backend(name: &str) -> Result<&'static dyn Backend, LoadError> {
-    match name {
-        "auto" | "cpu" | "tract" => Ok(&Tract),
-        "gpu" => Err(unsupported(name, "this build has no GPU backend")),
-        _ => Err(unsupported(name, "expected auto, cpu, gpu or tract")),
-    }
+pub fn tract() -> &'static dyn Backend {
+    &Tract
 }
 
 /// The operators that an ONNX file uses, sorted, each once, by their ONNX names.
@@ -120,10 +110,6 @@ pub fn backend(name: &str) -> Result<&'static dyn Backend, LoadError> {
 /// The file is malformed or beyond the limits.
 pub fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String>, LoadError> {
     crate::tract::operators(onnx, limits)
-}
-
-fn unsupported(name: &str, why: &'static str) -> LoadError {
-    LoadError::UnsupportedBackend { name: name.chars().take(80).collect(), why }
 }
 
 /// Reads an ONNX file, at most as large as the limits allow, and loads it.

@@ -67,6 +67,12 @@ pub enum LoadError {
         /// Why not.
         why: &'static str,
     },
+    /// The processor lacks what was asked of it.
+    #[error("choose kernels: {why}")]
+    Processor {
+        /// What, and what there is.
+        why: String,
+    },
     /// The backend could not make a plan of the graph.
     #[error("import the model: {stage}: {why}")]
     Import {
@@ -86,6 +92,7 @@ impl LoadError {
             Self::UnsupportedOperator { .. }
                 | Self::UnsupportedDatatype { .. }
                 | Self::UnsupportedBackend { .. }
+                | Self::Processor { .. }
                 | Self::ExternalData { .. }
         )
     }

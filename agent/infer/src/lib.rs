@@ -8,9 +8,13 @@
 //! |---|---|
 //! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
 //! | [`tensor`] | a checked array of such elements |
-//! | [`mod@backend`] | the three traits, and the list of backends |
+//! | [`mod@backend`] | the three traits |
 //! | [`error`] | why a model was not loaded or not run |
 //! | [`limits`] | what a file from outside may ask for |
+//! | `graph`, `rules`, `compile` | an ONNX file as a graph, what its operators make of shapes, and a plan of it |
+//! | [`plan`] | what an engine runs: a flat list of operations over planned memory |
+//! | [`program`] | a model as plans made for the shapes that come, run by an [`Engine`] |
+//! | `tract` | import of files, operators that no kernel exists for, and whole models |
 
 pub mod backend;
 mod binding;
@@ -25,9 +29,7 @@ mod rules;
 pub mod tensor;
 mod tract;
 
-pub use backend::{
-    Backend, LoadOptions, Model, Session, TensorInfo, backend, backends, load_file, operators,
-};
+pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, load_file, operators, tract};
 pub use compile::CompileError;
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};

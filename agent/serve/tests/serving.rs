@@ -258,7 +258,7 @@ fn digits() -> (std::path::PathBuf, Manifest) {
 #[tokio::test]
 async fn the_digits_bundle_serves() {
     let (dir, manifest) = digits();
-    let tract = backend("auto").expect("part of every build");
+    let tract = tract();
     let model = LoadedModel::from_bundle(&dir, &manifest, tract, &LoadOptions::default()).expect("loads");
     let pixels = |ink: f32| Tensor::from_values(vec![1, 1, 8, 8], &[ink; 64]).expect("valid");
     let answer = model.infer(vec![("pixels".into(), pixels(8.0))]).expect("answers");
@@ -285,7 +285,7 @@ async fn the_digits_bundle_serves() {
 #[test]
 fn bundles_that_do_not_fit_are_refused() {
     let (dir, good) = digits();
-    let tract = backend("auto").expect("part of every build");
+    let tract = tract();
     let load = |change: fn(&mut Manifest)| {
         let mut manifest = good.clone();
         change(&mut manifest);

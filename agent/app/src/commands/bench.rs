@@ -7,11 +7,19 @@ use crate::{
     platform::peak_rss_bytes,
 };
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
 use whimbrel_infer::{Datatype, LoadOptions, Tensor, TensorInfo, element_count};
 
 /// Inputs are the same in every run and on every machine.
 const SEED: u64 = 0x5748_494d_4252_454c;
+
+/// A number of threads.
+fn threads(count: u16) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(usize::from(count))
+}
 
 /// What was measured. The names are a contract.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,7 +41,7 @@ struct Measured {
 /// # Errors
 /// The model cannot be loaded or fails, or something is asked for that the backend does not offer.
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let backend = whimbrel_infer::backend(args.backend.as_str())
+    let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let attempted = || format!("measuring {}", args.model.display());
     if args.profile {
@@ -41,7 +49,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         return Err(Failure::not_supported(attempted(), why).hint("leave --profile away"));
     }
     let start = Instant::now();
-    let model = model::open(&args.model, None, backend, &LoadOptions::default())?.model;
+    let options = LoadOptions { threads: args.threads.and_then(threads), ..LoadOptions::default() };
+    let model = model::open(&args.model, None, backend, &options)?.model;
     let load = start.elapsed();
     let model = model.model();
     let inputs = random_inputs(model.inputs()).map_err(|why| Failure::failed(attempted(), why))?;

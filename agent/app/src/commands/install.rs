@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &InstallArgs) -> Result<(), Failure> {
     // What cannot be read as a bundle vouches for nothing either.
     let archive = Archive::open(&args.file).map_err(|e| Failure::refused(attempted.as_str(), e))?;
     let manifest = archive.index().manifest.clone();
-    let backend = whimbrel_infer::backend(&config.serve.backend)
+    let backend = crate::backends::named(&config.serve.backend)
         .map_err(|e| Failure::not_supported("choosing the backend", chain(&e)))?;
     let host = AgentHost::new(Arc::new(Registry::default()), None, backend);
     let agent = Version::parse(env!("CARGO_PKG_VERSION"))

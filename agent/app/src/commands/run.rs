@@ -38,7 +38,7 @@ struct Job {
 /// # Errors
 /// The model or a file is not what it should be, or the model fails. With several inputs, the first failure ends it.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let backend = whimbrel_infer::backend(args.backend.as_str())
+    let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let model = model::open(&args.model, None, backend, &LoadOptions::default())?.model;
     let jobs = jobs(&args.inputs, &args.outputs)?;

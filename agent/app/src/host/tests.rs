@@ -26,7 +26,7 @@ fn host(dir: &Path) -> (AgentHost, Arc<Registry>, Arc<Telemetry>) {
     let telemetry = Telemetry::new(settings);
     let registry = Arc::new(Registry::default());
     let observer = AgentObserver::new(Arc::clone(&telemetry));
-    let backend = whimbrel_infer::backend("auto").expect("there");
+    let backend = crate::backends::named("auto").expect("there");
     (AgentHost::new(Arc::clone(&registry), Some(observer), backend), registry, telemetry)
 }
 
@@ -121,7 +121,7 @@ async fn a_withdrawn_model_answers_no_more() {
 
 #[test]
 fn what_the_device_cannot_run_is_refused_before_it_is_fetched() {
-    let backend = whimbrel_infer::backend("cpu").expect("there");
+    let backend = crate::backends::named("cpu").expect("there");
     let kind = |needs: Needs| preflight(&needs, backend, Some(1 << 20)).map_err(|reason| reason.kind);
     let small = || Needs { memory_bytes_max: 1 << 20, ..Needs::default() };
     assert_eq!(kind(small()), Ok(()));

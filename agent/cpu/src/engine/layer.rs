@@ -4,8 +4,16 @@ use crate::{
     fconv,
     isa::Isa,
     pointwise::{
-        Axis, Binary, Broadcast, Coordinates, Linear, Nearest, Pool2d, QBinary, QOperation, QSoftmax, Quantisation,
-        Strided, Unary,
+        Quantisation,
+        binary::Binary,
+        broadcast::Broadcast,
+        layout::Strided,
+        pool::Pool2d,
+        qbinary::{QBinary, QOperation},
+        qpool::GlobalAverage,
+        qsoftmax::QSoftmax,
+        resize::{Axis, Coordinates, Linear, Nearest},
+        unary::Unary,
     },
     qconv,
 };
@@ -19,9 +27,9 @@ use whimbrel_infer::{
 
 /// A step's work, with everything in it that does not depend on a run.
 pub(super) enum Layer {
-    QConv(Box<qconv::QConv>),
+    QConv { conv: Box<qconv::QConv>, into: Datatype },
     Conv { conv: Box<fconv::Conv>, after: Option<Unary> },
-    MatMul(Box<fconv::MatMul>),
+    MatMul { product: Box<fconv::MatMul>, macs: u64 },
     Quantise { q: Quantisation, relay: Option<Relay> },
     Dequantise { q: Quantisation, relay: Option<Relay> },
     QBinary(QBinary, [u8; 2]),
@@ -30,7 +38,7 @@ pub(super) enum Layer {
     MaxPool { pool: Pool2d, floats: bool },
     AveragePool(Pool2d),
     QAveragePool { pool: Pool2d, from: Quantisation, to: Quantisation },
-    QGlobalAverage(crate::pointwise::GlobalAverage),
+    QGlobalAverage(GlobalAverage),
     Binary { kind: Binary, shape: Meeting, after: Option<Unary> },
     Unary(Unary),
     Softmax { row_len: usize, log: bool },
@@ -78,7 +86,10 @@ impl Layer {
             buffer.and_then(|b| b.datatype.size_bytes()).unwrap_or(1)
         };
         Ok(match &step.operation {
-            Operation::QConv(conv) => Self::QConv(Box::new(qconv(isa, conv))),
+            Operation::QConv(conv) => {
+                let into = step.outputs.first().map_or(Datatype::Uint8, |id| plan.buffer(*id).datatype);
+                Self::QConv { conv: Box::new(qconv(isa, conv)), into }
+            }
             Operation::Conv(conv) => {
                 let (activation, after) = fused(conv.activation);
                 let spec = fconv::ConvSpec {
@@ -90,7 +101,9 @@ impl Layer {
                 };
                 Self::Conv { conv: Box::new(fconv::Conv::new(isa, &spec)), after }
             }
-            Operation::MatMul(product) => Self::MatMul(Box::new(matmul(isa, product))),
+            Operation::MatMul(product) => {
+                Self::MatMul { product: Box::new(matmul(isa, product)), macs: step.operation.macs() }
+            }
             Operation::Quantise(quant) => {
                 Self::Quantise { q: quantisation(*quant, false), relay: relay(plan, step) }
             }
@@ -112,7 +125,7 @@ impl Layer {
                 if *global {
                     let [_, h, w, channels] = pool.input;
                     let spec =
-                        crate::pointwise::GlobalAverage { channels, pixels: h * w, input: from, output: to };
+                        GlobalAverage { channels, pixels: h * w, input: from, output: to };
                     Self::QGlobalAverage(spec)
                 } else {
                     Self::QAveragePool { pool: pool2d(pool), from, to }
@@ -143,9 +156,9 @@ impl Layer {
     /// Scratch memory that each thread needs.
     pub(super) fn scratch_bytes(&self) -> usize {
         match self {
-            Self::QConv(conv) => conv.scratch_bytes(),
+            Self::QConv { conv, .. } => conv.scratch_bytes(),
             Self::Conv { conv, .. } => conv.scratch_bytes(),
-            Self::MatMul(product) => product.scratch_bytes(),
+            Self::MatMul { product, .. } => product.scratch_bytes(),
             _ => 0,
         }
     }
@@ -208,17 +221,10 @@ fn qbinary(operation: QOperation, pair: &QPair) -> QBinary {
 }
 
 fn matmul(isa: Isa, product: &plan::MatMul) -> fconv::MatMul {
-    let plan::MatMul { batch, a_strides, b_strides, m, k, n, b_transposed } = product;
-    let spec = fconv::MatMulSpec {
-        batch: batch.clone(),
-        a_strides: a_strides.clone(),
-        b_strides: b_strides.clone(),
-        m: *m,
-        k: *k,
-        n: *n,
-        b_transposed: *b_transposed,
-    };
-    fconv::MatMul::new(isa, spec)
+    let plan::MatMul { batch, a_step, b_step, m, k, n } = *product;
+    let plain = fconv::MatMulSpec::plain(batch, m, k, n);
+    let spec = fconv::MatMulSpec { a_batch_step: a_step, b_batch_step: b_step, ..plain };
+    fconv::MatMul::new(isa, &spec)
 }
 
 /// What a convolution does in registers, and what is left to a pass over its result.

@@ -4,6 +4,8 @@
     reason = "loads and stores of vectors, and calls of functions for instruction sets this machine has"
 )]
 
+pub(crate) mod f32_avx2;
+pub(crate) mod f32_avx512;
 pub(crate) mod multiversion;
 mod qdense;
 mod qdepthwise;
@@ -17,4 +19,3 @@ pub(crate) use qdepthwise::{
     interleave_pairs16, interleave_quads8, line_avx_vnni, line_avx2, line_avx512_vnni,
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
-

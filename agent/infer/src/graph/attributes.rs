@@ -25,10 +25,6 @@ impl Attributes {
         self.0.insert(name, value);
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
-    }
-
     pub(crate) fn int(&self, name: &str) -> Option<i64> {
         match self.0.get(name)? {
             Value::Int(value) => Some(*value),

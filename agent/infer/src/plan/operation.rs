@@ -44,6 +44,10 @@ pub enum Operation {
         input: Quant,
         /// What the output's bytes mean.
         output: Quant,
+        /// Whether the window is the whole image, by the model's own words: the mean is then rounded in another way.
+        global: bool,
+        /// Whether the model's own type is int8.
+        signed: bool,
     },
     /// An element-wise operator of two f32 tensors that broadcast. Inputs: a, b.
     Binary(Binary),
@@ -84,7 +88,7 @@ impl Operation {
             Self::Conv(conv) => conv.geometry.macs(),
             Self::QConv(conv) => conv.geometry.macs(),
             Self::MatMul(product) => {
-                (product.batch.iter().product::<usize>() * product.m * product.k * product.n) as u64
+                (product.batch * product.m * product.k * product.n) as u64
             }
             Self::Single(single) => single.macs(),
             _ => 0,
@@ -239,20 +243,18 @@ pub struct QPair {
 /// A stack of matrix products, `a` of m x k by `b` of k x n.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MatMul {
-    /// Sizes of the stack.
-    pub batch: Vec<usize>,
-    /// For each axis of the stack, elements between matrices of `a`.
-    pub a_strides: Vec<usize>,
-    /// For each axis of the stack, elements between matrices of `b`.
-    pub b_strides: Vec<usize>,
+    /// Products.
+    pub batch: usize,
+    /// Elements between matrices of `a`; 0 where there is one.
+    pub a_step: usize,
+    /// Elements between matrices of `b`; 0 where there is one.
+    pub b_step: usize,
     /// Rows of `a`.
     pub m: usize,
     /// Columns of `a`.
     pub k: usize,
     /// Columns of `b`.
     pub n: usize,
-    /// Whether `b` lies transposed, n x k.
-    pub b_transposed: bool,
 }
 
 /// Windows over channels-last data.

@@ -18,4 +18,4 @@ mod segments;
 mod session;
 
 pub use engine::Engine;
-pub use session::load;
+pub use session::{knows, load};

@@ -13,7 +13,7 @@ use crate::{
         straight::{Environment, Ready},
     },
     error::{LoadError, RunError},
-    graph,
+    graph, rules,
     tensor::Tensor,
     tract,
 };
@@ -55,6 +55,13 @@ pub fn load<E: Engine>(engine: E, onnx: &[u8], options: &LoadOptions) -> Result<
     });
     let outputs = outputs.collect::<Result<_, _>>()?;
     Ok(Arc::new(ProgramModel(Arc::new(Shared { program, binding, outputs, macs }))))
+}
+
+/// Whether an operator is known to programs, whatever the engine: here, or by tract.
+#[must_use]
+pub fn knows(operator: &str) -> bool {
+    let (domain, op) = operator.rsplit_once('.').unwrap_or(("", operator));
+    rules::is_native(domain, op) || tract::knows(op)
 }
 
 /// The segment for the smallest inputs: every free size 1.

@@ -54,7 +54,11 @@ impl Backend for Tract {
 
     fn knows(&self, operator: &str) -> bool {
         // Tract finds operators by their bare name, whatever their domain.
-        let bare = operator.rsplit('.').next().unwrap_or(operator);
-        tract_onnx::onnx().op_register.0.contains_key(bare)
+        knows(operator.rsplit('.').next().unwrap_or(operator))
     }
+}
+
+/// Whether tract knows an operator, by its bare name.
+pub(crate) fn knows(operator: &str) -> bool {
+    tract_onnx::onnx().op_register.0.contains_key(operator)
 }

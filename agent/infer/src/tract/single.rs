@@ -29,6 +29,8 @@ pub struct Single {
     plan: Plan,
     /// Places among the node's inputs of those that a run gives.
     live: Vec<usize>,
+    /// Their types and shapes.
+    live_types: Vec<(Datatype, Vec<usize>)>,
 }
 
 impl fmt::Debug for Single {
@@ -74,7 +76,8 @@ impl Single {
         })
         .map_err(failed)?;
         let plan = plan::build(&template, &shapes, limits).map_err(failed)?;
-        Ok(Self { plan, live })
+        let live_types = shapes.iter().map(|(datatype, shape)| (*datatype, shape.to_vec())).collect();
+        Ok(Self { plan, live, live_types })
     }
 
     /// Types and shapes of its outputs, where they do not depend on the data.
@@ -94,6 +97,12 @@ impl Single {
     #[must_use]
     pub fn live(&self) -> &[usize] {
         &self.live
+    }
+
+    /// Types and shapes of what [`Single::run`] is given.
+    #[must_use]
+    pub fn live_types(&self) -> &[(Datatype, Vec<usize>)] {
+        &self.live_types
     }
 
     /// Runs it on its live inputs, in order of their places.

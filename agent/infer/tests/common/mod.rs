@@ -107,7 +107,7 @@ pub(crate) fn onnx(graph: GraphProto) -> Vec<u8> {
 }
 
 pub(crate) fn load(onnx: &[u8]) -> Result<Arc<dyn Model>, LoadError> {
-    backend("tract").expect("part of every build").load(onnx, &LoadOptions::default())
+    tract().load(onnx, &LoadOptions::default())
 }
 
 /// Why a graph was not loaded.

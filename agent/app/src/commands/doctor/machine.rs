@@ -69,8 +69,8 @@ fn memory() -> Check {
 }
 
 fn chosen_backend(name: &str) -> Check {
-    let all: Vec<&str> = whimbrel_infer::backends().iter().map(|b| b.name()).collect();
-    match whimbrel_infer::backend(name) {
+    let all: Vec<&str> = crate::backends::all().iter().map(|b| b.name()).collect();
+    match crate::backends::named(name) {
         Ok(backend) => {
             let why = match (all.as_slice(), name) {
                 ([_], _) => "the only one of this build".to_owned(),

@@ -35,7 +35,7 @@ const REST: Duration = Duration::from_secs(30);
 /// The configuration or a model is not valid, another agent has the state folder, or nothing can be listened on.
 pub(crate) async fn run(config: Config, args: &ServeArgs, level: Level) -> Result<(), Failure> {
     let signals = Signals::new().map_err(|e| Failure::failed("waiting for signals", e))?;
-    let backend = whimbrel_infer::backend(&config.serve.backend)
+    let backend = crate::backends::named(&config.serve.backend)
         .map_err(|e| Failure::not_supported("choosing the backend", chain(&e)))?;
     let lock = Lock::take(&config.device.state_dir, args.models.is_empty())?;
     let telemetry = (config.telemetry.enabled && lock.state_is_usable())

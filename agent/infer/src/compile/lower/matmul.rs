@@ -264,15 +264,15 @@ impl Lower<'_> {
         let (b_stack, b_matrix) = b_shape.split_at(b_shape.len() - 2);
         let Ok(batch) = rules::broadcast([a_stack, b_stack]) else { return Ok(false) };
         let (m, k, n) = (a_matrix[0], a_matrix[1], b_matrix[1]);
-        let product = MatMul {
-            a_strides: strides_over(a_stack, &batch, m * k),
-            b_strides: strides_over(b_stack, &batch, k * n),
-            batch,
-            m,
-            k,
-            n,
-            b_transposed: false,
+        let step = |stack: &[usize], item: usize| match stack.iter().product::<usize>() {
+            1 => Some(0),
+            count if count == batch.iter().product::<usize>() => Some(item),
+            _ => None,
         };
+        let (Some(a_step), Some(b_step)) = (step(a_stack, m * k), step(b_stack, k * n)) else {
+            return Ok(false);
+        };
+        let product = MatMul { batch: batch.iter().product(), a_step, b_step, m, k, n };
         let inputs = vec![self.want(a, Form::plain())?, self.want(b, Form::plain())?];
         let to = self.make(out, Form::plain());
         self.emit(Operation::MatMul(product), inputs, vec![to], &placed.node);

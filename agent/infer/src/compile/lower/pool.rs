@@ -68,7 +68,10 @@ impl Lower<'_> {
     fn emit_mean(&mut self, placed: &Placed, pool: Pool, from: Quantised, sink: &Sink) -> Lowered<()> {
         let bytes = self.want(from.q, self.bytes_form(from.q, LAST))?;
         let to = self.make(sink.q, self.bytes_form(sink.q, LAST));
-        let operation = Operation::QAveragePool { pool, input: from.quant, output: sink.quant };
+        let global = placed.node.op.contains("Global");
+        let signed = self.value(sink.q).datatype == Datatype::Int8;
+        let (input, output) = (from.quant, sink.quant);
+        let operation = Operation::QAveragePool { pool, input, output, global, signed };
         self.emit(operation, vec![bytes], vec![to], &placed.node);
         self.claim(&sink.nodes);
         Ok(())

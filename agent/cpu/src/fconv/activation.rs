@@ -1,0 +1,126 @@
+//! Activations: the cheap ones while the sums are in registers, those with an exponential in a pass over fresh rows.
+
+use crate::simd::{Kernel, Simd};
+
+/// What is applied to each output element.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// Limits. Relu is from zero to infinity.
+    Clip {
+        /// The least value.
+        min: f32,
+        /// The greatest value.
+        max: f32,
+    },
+    /// Values below zero are multiplied by this.
+    LeakyRelu(f32),
+    /// `x * clip(x / 6 + 1/2, 0, 1)`.
+    HardSwish,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x / (1 + exp(-x))`.
+    Silu,
+}
+
+impl Activation {
+    /// Relu.
+    pub const RELU: Self = Self::Clip { min: 0.0, max: f32::INFINITY };
+
+    /// Whether it is applied in a pass of its own.
+    pub(super) const fn needs_pass(self) -> bool {
+        matches!(self, Self::Sigmoid | Self::Silu)
+    }
+
+    /// A number for its kind, and its parameters.
+    pub(super) fn to_words(self) -> [u64; 3] {
+        let word = |value: f32| u64::from(value.to_bits());
+        match self {
+            Self::None => [0, 0, 0],
+            Self::Clip { min, max } => [1, word(min), word(max)],
+            Self::LeakyRelu(slope) => [2, word(slope), 0],
+            Self::HardSwish => [3, 0, 0],
+            Self::Sigmoid => [4, 0, 0],
+            Self::Silu => [5, 0, 0],
+        }
+    }
+
+    /// What [`Self::to_words`] gave.
+    pub(super) fn from_words(words: [u64; 3]) -> Option<Self> {
+        let float = |word: u64| u32::try_from(word).ok().map(f32::from_bits);
+        let (first, second) = (float(words[1])?, float(words[2])?);
+        Some(match words[0] {
+            0 => Self::None,
+            1 => Self::Clip { min: first, max: second },
+            2 => Self::LeakyRelu(first),
+            3 => Self::HardSwish,
+            4 => Self::Sigmoid,
+            5 => Self::Silu,
+            _ => return None,
+        })
+    }
+
+    /// Applies a cheap one to a tile; the others leave it as it is.
+    #[inline(always)]
+    pub(super) fn apply<S: Simd, const R: usize, const N: usize>(self, simd: S, tile: &mut [[S::Vector; N]; R]) {
+        match self {
+            Self::None | Self::Sigmoid | Self::Silu => {}
+            Self::Clip { min, max } => {
+                let (min, max) = (simd.splat(min), simd.splat(max));
+                each(tile, #[inline(always)] |x| simd.min(max, simd.max(min, x)));
+            }
+            Self::LeakyRelu(slope) => {
+                let (slope, zero) = (simd.splat(slope), simd.splat(0.0));
+                each(tile, #[inline(always)] |x| {
+                    simd.mul_add(slope, simd.min(zero, x), simd.max(zero, x))
+                });
+            }
+            Self::HardSwish => {
+                let (sixth, half) = (simd.splat(1.0 / 6.0), simd.splat(0.5));
+                let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
+                each(tile, #[inline(always)] |x| {
+                    let gate = simd.mul_add(x, sixth, half);
+                    simd.mul(x, simd.min(one, simd.max(zero, gate)))
+                });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn each<V: Copy, const R: usize, const N: usize>(tile: &mut [[V; N]; R], apply: impl Fn(V) -> V) {
+    for row in tile {
+        for vector in row {
+            *vector = apply(*vector);
+        }
+    }
+}
+
+/// Applies an activation with an exponential to elements in place; the others leave them as they are.
+pub(super) struct Pass<'a> {
+    pub(super) activation: Activation,
+    pub(super) elements: &'a mut [f32],
+}
+
+impl Kernel for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        if !self.activation.needs_pass() {
+            return;
+        }
+        let weighted = self.activation == Activation::Silu;
+        let one = simd.splat(1.0);
+        for elements in self.elements.chunks_mut(S::LANES) {
+            let len = elements.len();
+            let x = simd.load_some(elements, len);
+            let power = simd.exp(simd.mul(x, simd.splat(-1.0)));
+            let numerator = if weighted { x } else { one };
+            let y = simd.div(numerator, simd.add(one, power));
+            simd.store_some(y, elements, len);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Convolutions over whole groups of channels, as matrix products through a table of offsets.
+
+use super::{
+    activation::{Activation, Pass},
+    panels::Panels,
+    rows::{Source, Taps},
+    scratch::Scratch,
+    tile::{self, Block},
+};
+use crate::{
+    geometry::Conv2d,
+    isa::Isa,
+    simd::{Kernel, Simd, dispatch},
+};
+use std::ops::Range;
+
+/// Bytes of a panel's weights that one block of products reads, to stay in the first cache.
+const PANEL_BLOCK_BYTES: usize = 24 << 10;
+
+/// Bytes of input and output that one block of rows touches, to stay in the second cache.
+const ROW_BLOCK_BYTES: usize = 128 << 10;
+
+/// Rows of a block at most and, where they fit the second cache, at least.
+const BLOCK_ROWS: [usize; 2] = [24, 240];
+
+/// A part of the products that every output element sums.
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    first_tap: usize,
+    taps: usize,
+    skip: usize,
+    depth: usize,
+}
+
+/// How a layer is computed.
+#[derive(Debug)]
+pub(super) struct Dense {
+    isa: Isa,
+    pub(super) panels: Panels,
+    taps: Taps,
+    slices: Vec<Slice>,
+    block_rows: usize,
+    group_channels: usize,
+    out_c: usize,
+}
+
+/// One call's data. The output starts at the first of the pixels.
+pub(super) struct Data<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) input: &'a [f32],
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+    pub(super) output: &'a mut [f32],
+}
+
+impl Dense {
+    pub(super) fn new(isa: Isa, geometry: &Conv2d) -> Self {
+        Self::with_row_step(isa, geometry, geometry.in_c)
+    }
+
+    /// With pixels that lie so many elements apart.
+    pub(super) fn with_row_step(isa: Isa, geometry: &Conv2d, step: usize) -> Self {
+        let taps = Taps::new(geometry, step);
+        let depth = taps.count * taps.depth;
+        let panels = Panels::new(isa, geometry.groups, geometry.out_c / geometry.groups, depth);
+        let widest = panels.list.iter().map(|panel| panel.vectors).max().unwrap_or(1) * panels.lanes;
+        let slices = slices(&taps, (PANEL_BLOCK_BYTES / size_of::<f32>() / widest).max(1));
+        let slice_depth = slices.first().map_or(1, |slice| slice.taps * slice.depth * geometry.groups);
+        let row_bytes = (slice_depth + geometry.out_c) * size_of::<f32>();
+        let block_rows = (ROW_BLOCK_BYTES / row_bytes.max(1)).clamp(BLOCK_ROWS[0], BLOCK_ROWS[1]);
+        Self {
+            isa,
+            panels,
+            taps,
+            slices,
+            block_rows,
+            group_channels: geometry.in_c / geometry.groups,
+            out_c: geometry.out_c,
+        }
+    }
+
+    pub(super) fn scratch_bytes(&self) -> usize {
+        let offsets = Scratch::bytes_of(self.block_rows * self.taps.count);
+        offsets + Scratch::bytes_of(self.taps.patch_len(self.block_rows))
+    }
+
+    pub(super) fn run(&self, pixels: Range<usize>, data: Data<'_>, scratch: &mut [u8]) {
+        dispatch(self.isa, Run { layer: self, pixels, data, scratch });
+    }
+}
+
+/// Cuts the products into parts of about `depth`, none across a tap and another's part.
+fn slices(taps: &Taps, depth: usize) -> Vec<Slice> {
+    let mut slices = Vec::new();
+    if taps.depth > depth {
+        let parts = taps.depth.div_ceil(depth);
+        for tap in 0..taps.count {
+            let mut skip = 0;
+            for part in 0..parts {
+                let here = (taps.depth - skip).div_ceil(parts - part);
+                slices.push(Slice { first_tap: tap, taps: 1, skip, depth: here });
+                skip += here;
+            }
+        }
+    } else {
+        let parts = taps.count.div_ceil((depth / taps.depth.max(1)).max(1));
+        let mut tap = 0;
+        for part in 0..parts {
+            let here = (taps.count - tap).div_ceil(parts - part);
+            slices.push(Slice { first_tap: tap, taps: here, skip: 0, depth: taps.depth });
+            tap += here;
+        }
+    }
+    slices
+}
+
+struct Run<'a> {
+    layer: &'a Dense,
+    pixels: Range<usize>,
+    data: Data<'a>,
+    scratch: &'a mut [u8],
+}
+
+impl Kernel for Run<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self { layer, pixels, data, scratch } = self;
+        let mut scratch = Scratch::new(scratch);
+        let offsets: &mut [u32] = scratch.take(layer.block_rows * layer.taps.count);
+        let patches: &mut [f32] = scratch.take(layer.taps.patch_len(layer.block_rows));
+        let blocks = pixels.len().div_ceil(layer.block_rows);
+        let mut done = 0;
+        for index in 0..blocks {
+            let rows = (pixels.len() - done).div_ceil(blocks - index);
+            let first = pixels.start + done;
+            layer.taps.fill(data.input, first..first + rows, offsets, patches);
+            let elements = done * layer.out_c..(done + rows) * layer.out_c;
+            let output = &mut data.output[elements.clone()];
+            let residual = data.residual.map(|residual| &residual[elements]);
+            let source = Source { input: data.input, patches };
+            rows_block(simd, layer, (&data.weights, data.bias, data.activation), Rows {
+                source,
+                offsets,
+                rows,
+                residual,
+                output,
+            });
+            done += rows;
+        }
+    }
+}
+
+/// A block of rows.
+struct Rows<'a> {
+    source: Source<'a>,
+    offsets: &'a [u32],
+    rows: usize,
+    residual: Option<&'a [f32]>,
+    output: &'a mut [f32],
+}
+
+fn rows_block<S: Simd>(simd: S, layer: &Dense, fixed: (&[f32], &[f32], Activation), block: Rows<'_>) {
+    let (weights, bias, activation) = fixed;
+    let Rows { source, offsets, rows, residual, output } = block;
+    let last = layer.slices.len().saturating_sub(1);
+    for (index, slice) in layer.slices.iter().enumerate() {
+        for panel in &layer.panels.list {
+            let width = panel.vectors * layer.panels.lanes;
+            let start = (slice.first_tap * layer.taps.depth + slice.skip) * width;
+            let weights = &layer.panels.weights(panel, weights)[start..][..slice.taps * slice.depth * width];
+            let mut block = Block {
+                source,
+                offsets: &offsets[slice.first_tap * rows..][..slice.taps * rows],
+                offset_step: rows,
+                skip: panel.group * layer.group_channels + slice.skip,
+                depth: slice.depth,
+                weights,
+                bias: (index == 0).then(|| layer.panels.bias(panel, bias)),
+                output: &mut *output,
+                residual,
+                row_step: layer.out_c,
+                column: panel.column,
+                columns: panel.columns,
+                finish: (index == last).then_some(activation),
+            };
+            tile::run(simd, &mut block, rows, panel.vectors);
+        }
+    }
+    if activation.needs_pass() {
+        simd.call(Pass { activation, elements: output });
+    }
+}

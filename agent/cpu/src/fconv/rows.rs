@@ -1,0 +1,163 @@
+//! Where the input lies that each output pixel reads: the indirection that makes every convolution a matrix product.
+
+use crate::geometry::Conv2d;
+use std::ops::Range;
+
+/// Marks an offset into the patches instead of the input.
+const PATCH: u32 = 1 << 31;
+
+/// Channels up to which the pixels of a kernel row are read as one run.
+const WIDE_TAP_MAX_CHANNELS: usize = 12;
+
+/// The runs of input elements that an output pixel reads.
+#[derive(Debug)]
+pub(super) struct Taps {
+    geometry: Conv2d,
+    /// Elements between pixels.
+    step: usize,
+    /// Runs of an output pixel.
+    pub(super) count: usize,
+    /// Elements of a run that a group reads.
+    pub(super) depth: usize,
+    /// Whether a run is a whole kernel row.
+    wide: bool,
+}
+
+/// What a table of offsets points into.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The layer's input.
+    pub(super) input: &'a [f32],
+    /// Zeros, then copies of the runs that reach into the padding.
+    pub(super) patches: &'a [f32],
+}
+
+impl<'a> Source<'a> {
+    /// `len` elements from an offset on.
+    #[inline(always)]
+    pub(super) fn row(self, offset: u32, skip: usize, len: usize) -> &'a [f32] {
+        let (from, offset) =
+            if offset & PATCH == 0 { (self.input, offset) } else { (self.patches, offset & !PATCH) };
+        &from[offset as usize + skip..][..len]
+    }
+}
+
+impl Taps {
+    /// The runs of a convolution over pixels that lie `step` elements apart: `in_c`, or more if it is pointwise.
+    pub(super) fn new(geometry: &Conv2d, step: usize) -> Self {
+        let wide = geometry.groups == 1
+            && geometry.kernel_w > 1
+            && geometry.dilation_w == 1
+            && geometry.in_c <= WIDE_TAP_MAX_CHANNELS;
+        let channels = geometry.in_c / geometry.groups;
+        let (count, depth) = if wide {
+            (geometry.kernel_h, geometry.kernel_w * channels)
+        } else {
+            (geometry.kernel_h * geometry.kernel_w, channels)
+        };
+        Self { geometry: *geometry, step, count, depth, wide }
+    }
+
+    /// Floats that the patches of so many pixels take.
+    pub(super) fn patch_len(&self, pixels: usize) -> usize {
+        let run = self.run_len();
+        if self.wide { run * (1 + pixels * self.count) } else { run }
+    }
+
+    fn run_len(&self) -> usize {
+        if self.wide { self.depth } else { self.geometry.in_c }
+    }
+
+    /// Fills in the offsets of some output pixels, tap by tap, and the patches they need.
+    pub(super) fn fill(&self, input: &[f32], pixels: Range<usize>, offsets: &mut [u32], patches: &mut [f32]) {
+        let geometry = &self.geometry;
+        let (out_h, out_w) = (geometry.out_h(), geometry.out_w());
+        let count = pixels.len();
+        if geometry.is_pointwise() {
+            for (pixel, offset) in pixels.zip(offsets.iter_mut()) {
+                *offset = to_offset(pixel * self.step);
+            }
+            return;
+        }
+        let run = self.run_len();
+        patches[..run].fill(0.0);
+        let mut used = run;
+        let (mut column, rest) = (pixels.start % out_w, pixels.start / out_w);
+        let (mut row, mut image) = (rest % out_h, rest / out_h);
+        for index in 0..count {
+            let place = Place { image, row, column };
+            if self.wide {
+                self.fill_wide(input, place, &mut offsets[index..], (count, patches, &mut used));
+            } else {
+                self.fill_plain(place, &mut offsets[index..], count);
+            }
+            column += 1;
+            if column == out_w {
+                (column, row) = (0, row + 1);
+                if row == out_h {
+                    (row, image) = (0, image + 1);
+                }
+            }
+        }
+    }
+
+    fn fill_plain(&self, place: Place, offsets: &mut [u32], step: usize) {
+        let geometry = &self.geometry;
+        let mut tap = 0;
+        for ky in 0..geometry.kernel_h {
+            let y = (place.row * geometry.stride_h + ky * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
+            let line = (place.image * geometry.in_h).wrapping_add(y).wrapping_mul(geometry.in_w);
+            let mut x = (place.column * geometry.stride_w).wrapping_sub(geometry.pad[1]);
+            for _ in 0..geometry.kernel_w {
+                let inside = y < geometry.in_h && x < geometry.in_w;
+                offsets[tap * step] =
+                    if inside { to_offset((line + x) * geometry.in_c) } else { PATCH };
+                x = x.wrapping_add(geometry.dilation_w);
+                tap += 1;
+            }
+        }
+    }
+
+    fn fill_wide(&self, input: &[f32], place: Place, offsets: &mut [u32], rest: (usize, &mut [f32], &mut usize)) {
+        let (step, patches, used) = rest;
+        let geometry = &self.geometry;
+        let channels = geometry.in_c;
+        let left = place.column * geometry.stride_w;
+        // Kernel columns before the image and up to its end.
+        let skipped = geometry.pad[1].saturating_sub(left).min(geometry.kernel_w);
+        let end = (geometry.in_w + geometry.pad[1]).saturating_sub(left).min(geometry.kernel_w).max(skipped);
+        for ky in 0..geometry.kernel_h {
+            let y = (place.row * geometry.stride_h + ky * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
+            offsets[ky * step] = if y >= geometry.in_h || end == skipped {
+                PATCH
+            } else {
+                let line = (place.image * geometry.in_h + y) * geometry.in_w;
+                let start = (line + left + skipped - geometry.pad[1]) * channels;
+                if end - skipped == geometry.kernel_w {
+                    to_offset(start)
+                } else {
+                    let patch = &mut patches[*used..][..self.depth];
+                    patch.fill(0.0);
+                    let len = (end - skipped) * channels;
+                    patch[skipped * channels..][..len].copy_from_slice(&input[start..][..len]);
+                    let offset = PATCH | to_offset(*used);
+                    *used += self.depth;
+                    offset
+                }
+            };
+        }
+    }
+}
+
+/// An output pixel's place.
+#[derive(Clone, Copy)]
+struct Place {
+    image: usize,
+    row: usize,
+    column: usize,
+}
+
+/// Offsets beyond 2^31 floats end in a panic when they are read, not in another element.
+fn to_offset(element: usize) -> u32 {
+    u32::try_from(element).unwrap_or(u32::MAX).min(PATCH - 1)
+}

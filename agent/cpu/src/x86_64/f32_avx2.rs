@@ -1,0 +1,121 @@
+//! Vectors of 8 floats, with AVX2 and FMA.
+#![allow(unsafe_code, reason = "intrinsics")]
+
+use crate::{
+    isa::Isa,
+    simd::{Kernel, MAX_PANEL_VECTORS, Simd, Spot, Window},
+};
+use std::arch::x86_64::{
+    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _mm256_add_epi32, _mm256_add_ps, _mm256_castsi256_ps,
+    _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+    _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+};
+
+/// The proof that this machine has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where the machine has them.
+    pub(crate) fn new() -> Option<Self> {
+        Isa::Avx2.is_available().then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn enter<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+const LANES: usize = 8;
+
+impl Simd for Avx2 {
+    type Vector = __m256;
+    const LANES: usize = LANES;
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 4];
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { enter(self, kernel) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m256 {
+        assert!(from.len() >= LANES, "a vector beyond its slice");
+        // SAFETY: the slice has the eight elements; `self` is the proof of the instructions.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, vector: __m256, to: &mut [f32]) {
+        assert!(to.len() >= LANES, "a vector beyond its slice");
+        // SAFETY: the slice has the eight elements; `self` is the proof of the instructions.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn load_window(self, window: Window<'_>, spot: Spot) -> __m256 {
+        let (elements, start) = window.check(spot, LANES);
+        // SAFETY: the window was checked to lie within the elements, and the vector within the window; `self` is the
+        // proof of the instructions.
+        unsafe { _mm256_loadu_ps(elements.as_ptr().add(start)) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn max(self, bound: __m256, x: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_max_ps(bound, x) }
+    }
+
+    #[inline(always)]
+    fn min(self, bound: __m256, x: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_min_ps(bound, x) }
+    }
+
+    #[inline(always)]
+    fn round(self, x: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
+    }
+
+    #[inline(always)]
+    fn exp2_whole(self, x: __m256) -> __m256 {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(x), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        }
+    }
+}
