@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-/// The Python with the packages of `tests/tuf/requirements.txt`.
+/// The Python with the packages of the `requirements.txt` beside each script.
 ///
 /// # Panics
 /// When the tests are not run by `cargo xtask test`, which makes it.

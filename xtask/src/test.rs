@@ -11,7 +11,11 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if !exists("cc") {
         apt_install(&["gcc", "libc6-dev"])?;
     }
-    let packages = ["examples/client-python/requirements.txt", "tests/tuf/requirements.txt"];
+    let packages = [
+        "examples/client-python/requirements.txt",
+        "tests/onnx/requirements.txt",
+        "tests/tuf/requirements.txt",
+    ];
     let python = python::environment("test", &packages.map(|file| root().join(file)))?;
     // The programs first: the end-to-end tests start them as a user would.
     command::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
