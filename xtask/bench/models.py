@@ -1,12 +1,13 @@
-"""Builds the networks that inference is measured with: `models.py CACHE [NAME …]` prints a JSON list of them.
+"""Builds a network that inference is measured with: `models.py CACHE NAME` prints where its files are, by precision, as JSON.
 
-A network's files are kept in the cache and made again only where this folder's recipes changed. Only the first time needs the package
-index.
+A network's files are kept in the cache and made again only where the recipes or a library changed. Only the first time needs the
+package index.
 """
 
 import hashlib
 import json
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -47,7 +48,7 @@ def mobilenet_v2(cache):
 
 
 def resnet50(cache):
-    return resnet.resnet50(pictures.crops(cache, 4, 224, pictures.IMAGENET, seed=51))
+    return resnet.resnet50(pictures.crops(cache, 4, seed=51, size=224, scale=pictures.IMAGENET))
 
 
 def ocr_detector(cache):
@@ -73,12 +74,12 @@ def ocr_detector(cache):
     return model
 
 
-# What makes the network, and the size and scale of the pictures it takes.
+# What makes each network, and the pictures it takes.
 BUILDERS = {
-    "efficientnet_lite0": (efficientnet_lite0, 224, pictures.EFFICIENTNET),
-    "mobilenet_v2": (mobilenet_v2, 224, pictures.IMAGENET),
-    "resnet50": (resnet50, 224, pictures.IMAGENET),
-    "ocr_detector": (ocr_detector, DETECTOR_SIZE, pictures.IMAGENET),
+    "efficientnet_lite0": (efficientnet_lite0, {"size": 224, "scale": pictures.EFFICIENTNET}),
+    "mobilenet_v2": (mobilenet_v2, {"size": 224, "scale": pictures.IMAGENET}),
+    "resnet50": (resnet50, {"size": 224, "scale": pictures.IMAGENET}),
+    "ocr_detector": (ocr_detector, {"size": DETECTOR_SIZE, "scale": pictures.IMAGENET, "text": True}),
 }
 
 
@@ -108,20 +109,21 @@ def recipe():
 
 def build(name, cache):
     """Files of one network, built where they are missing."""
-    folder = cache / recipe()
+    folder = cache / "built" / recipe()
+    for old in folder.parent.glob("*"):
+        if old != folder:
+            shutil.rmtree(old)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {kind: folder / f"{name}_{kind}.onnx" for kind in ("f32", "int8")}
+    paths = {precision: folder / f"{name}_{precision}.onnx" for precision in ("f32", "int8")}
     if not all(path.exists() for path in paths.values()):
         print(f"building {name}", file=sys.stderr)
-        builder, size, scale = BUILDERS[name]
+        builder, kind = BUILDERS[name]
         onnx.save(builder(cache), paths["f32"])
         part = paths["int8"].with_suffix(".part")
-        quantised(paths["f32"], part, pictures.crops(cache, CALIBRATION_IMAGES, size, scale, seed=7))
+        quantised(paths["f32"], part, pictures.crops(cache, CALIBRATION_IMAGES, seed=7, **kind))
         part.rename(paths["int8"])
-    return [{"model": name, "precision": kind, "path": str(path)} for kind, path in paths.items()]
+    return {precision: str(path) for precision, path in paths.items()}
 
 
 if __name__ == "__main__":
-    folder = pathlib.Path(sys.argv[1])
-    rows = [row for name in sys.argv[2:] or BUILDERS for row in build(name, folder)]
-    print(json.dumps(rows))
+    print(json.dumps(build(sys.argv[2], pathlib.Path(sys.argv[1]).resolve())))

@@ -1,0 +1,22 @@
+//! How far our outputs are from ONNX Runtime's exact ones.
+
+use super::{super::parse, catalogue, speed::Setting};
+use crate::command::{output, root};
+use anyhow::Result;
+use serde_json::{Value, json};
+
+/// One row: ours, and ONNX Runtime's default path for comparison.
+pub(super) fn measure(setting: Setting) -> Result<Value> {
+    let Setting { bench, network, isa, .. } = setting;
+    let mut command = isa.command(&bench.python);
+    command.current_dir(catalogue::cache());
+    command.arg(root().join("xtask/bench/agree.py")).args([&bench.agent.path, &network.path]);
+    command.arg(&network.name).arg(catalogue::cache()).arg(bench.options.inputs.to_string());
+    command.args(&network.examples);
+    let mut row = parse(&output(&mut command)?)?;
+    row["isa"] = json!(isa.name);
+    row["model"] = json!(network.name);
+    row["precision"] = json!(network.precision);
+    eprintln!("  {} agreement: {}", network.label(), row["ours"]);
+    Ok(row)
+}
