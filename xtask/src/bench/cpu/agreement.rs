@@ -4,10 +4,13 @@ use super::{super::parse, catalogue, speed::Setting};
 use crate::command::{output, root};
 use anyhow::Result;
 use serde_json::{Value, json};
+use std::fs;
 
 /// One row: ours, and ONNX Runtime's default path for comparison.
 pub(super) fn measure(setting: Setting) -> Result<Value> {
     let Setting { bench, network, isa, .. } = setting;
+    // Where the inputs' files go for a while.
+    fs::create_dir_all(catalogue::cache())?;
     let mut command = isa.command(&bench.python);
     command.current_dir(catalogue::cache());
     command.arg(root().join("xtask/bench/agree.py")).args([&bench.agent.path, &network.path]);

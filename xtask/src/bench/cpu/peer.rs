@@ -13,10 +13,9 @@ use std::{
     time::Duration,
 };
 
-/// Steps of the wait for a process to come to rest, and the CPU time in a step that counts as rest.
-const REST_STEP: Duration = Duration::from_millis(5);
-const REST_NS: u64 = 100_000;
-const REST_STEPS_MAX: u32 = 100;
+/// Steps of the wait for a process to come to rest.
+const REST_STEP: Duration = Duration::from_millis(2);
+const REST_STEPS_MAX: u32 = 250;
 
 /// The other engines: what they are called in figures, and by `peer.py`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,16 +113,13 @@ impl Peer {
         Ok(answer)
     }
 
-    /// Waits until no thread of it is on a CPU: pools of threads spin for a while before they sleep.
+    /// Waits until all its threads sleep: pools of threads spin for a while before they do.
     fn rest(&self) {
-        let mut before = self.cpu_ns();
         for _ in 0..REST_STEPS_MAX {
             thread::sleep(REST_STEP);
-            let now = self.cpu_ns();
-            if now.saturating_sub(before) < REST_NS {
+            if self.tasks("stat").iter().all(|stat| !is_runnable(stat)) {
                 return;
             }
-            before = now;
         }
     }
 
@@ -134,11 +130,14 @@ impl Peer {
 
     /// Nanoseconds that its threads have been on a CPU.
     pub(super) fn cpu_ns(&self) -> u64 {
+        let times = self.tasks("schedstat");
+        times.iter().filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok()).sum()
+    }
+
+    /// This file of each of its threads.
+    fn tasks(&self, file: &str) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        tasks
-            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-            .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-            .sum()
+        tasks.filter_map(|task| fs::read_to_string(task.path().join(file)).ok()).collect()
     }
 
     fn ask(&mut self, command: &str) -> Result<Value> {
@@ -166,4 +165,20 @@ impl Drop for Peer {
 
 fn spawn(command: &mut Command) -> Result<Child> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("starting another engine")
+}
+
+/// Whether a thread with this `stat` runs or waits for a CPU. Its state follows its name, which is in parentheses and may contain any.
+fn is_runnable(stat: &str) -> bool {
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_runnable;
+
+    #[test]
+    fn the_state_of_a_thread_follows_its_name() {
+        assert!(is_runnable("7 (a) S (b) R 1 7 7"));
+        assert!(!is_runnable("7 (R) S 1 7 7") && !is_runnable(""));
+    }
 }

@@ -81,7 +81,7 @@ fn legend(out: &mut String) -> fmt::Result {
         r#"<text x="8" y="18" font-size="13">Time of one inference, ours divided by the other engine's: left of the line is faster</text>"#
     )?;
     for (index, (_, name, colour)) in PEERS.iter().enumerate() {
-        let x = 8.0 + units(index) * 165.0;
+        let x = 8.0 + units(index) * 172.0;
         writeln!(out, r#"<rect x="{x}" y="27" width="10" height="10" fill="{colour}"/>"#)?;
         writeln!(out, r#"<text x="{}" y="36">{name}</text>"#, x + 15.0)?;
     }
