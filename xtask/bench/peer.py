@@ -2,7 +2,7 @@
 
 Prints a line of JSON once the model is loaded, then answers each line on standard input with a line of JSON: `run SECONDS` measures runs
 for at least so long, `memory` tells the peak of this process's memory. Between commands it waits in a blocking read. What is
-timed is the engine's own call, its inputs and outputs bound beforehand; about one microsecond of it is Python's.
+timed is the engine's own call, its inputs and outputs bound beforehand; 0.1 to 0.3 microseconds of it are Python's.
 """
 
 import gc

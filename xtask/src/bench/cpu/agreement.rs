@@ -1,6 +1,6 @@
 //! How far our outputs are from ONNX Runtime's exact ones.
 
-use super::{super::parse, catalogue, speed::Setting};
+use super::{super::parse, catalogue, goals, speed::Setting};
 use crate::command::{output, root};
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ pub(super) fn measure(setting: Setting) -> Result<Value> {
     command.arg(&network.name).arg(catalogue::cache()).arg(bench.options.inputs.to_string());
     command.args(&network.examples);
     let mut row = parse(&output(&mut command)?)?;
+    row["ours"]["met"] = json!(goals::agrees(network, &row["ours"]));
     row["isa"] = json!(isa.name);
     row["model"] = json!(network.name);
     row["precision"] = json!(network.precision);

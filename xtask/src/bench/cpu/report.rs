@@ -95,7 +95,8 @@ fn rows<'a>(figures: &'a Value, table: &str, isa: &str) -> Vec<&'a Value> {
 fn goals(figures: &Value) -> String {
     let starts = figures["start"].as_array().into_iter().flatten();
     let parts = starts.flat_map(|row| [&row["load"], &row["cached_load"], &row["memory"]]);
-    let all = figures["speed"].as_array().into_iter().flatten().chain(parts);
+    let outputs = figures["agreement"].as_array().into_iter().flatten().map(|row| &row["ours"]);
+    let all = figures["speed"].as_array().into_iter().flatten().chain(parts).chain(outputs);
     let met: Vec<bool> = all.filter_map(|fields| fields["met"].as_bool()).collect();
     format!("{} of {}", met.iter().filter(|met| **met).count(), met.len())
 }
@@ -106,14 +107,18 @@ pub(super) fn label(row: &Value) -> String {
     format!("{}, {}", text("model"), text("precision"))
 }
 
-/// A ratio with its spread; † where it misses a goal.
+/// † where a goal is missed.
+fn mark(fields: &Value) -> &'static str {
+    if fields["met"] == Value::Bool(false) { " †" } else { "" }
+}
+
+/// A ratio with its spread.
 fn spread(fields: &Value) -> String {
     if fields["ratio"].is_null() {
         return String::new();
     }
     let part = |field: &str| number(&fields[field]);
-    let mark = if fields["met"] == Value::Bool(false) { " †" } else { "" };
-    format!("{:.2} ({:.2} to {:.2}){mark}", part("ratio"), part("ratio_min"), part("ratio_max"))
+    format!("{:.2} ({:.2} to {:.2}){}", part("ratio"), part("ratio_min"), part("ratio_max"), mark(fields))
 }
 
 /// The different values of what `key` gives, in order of appearance.
@@ -199,8 +204,8 @@ fn share(value: &Value) -> String {
 /// In quanta of the output; of a network in f32, as a share of the greatest output.
 fn furthest(fields: &Value) -> String {
     match (fields["max_quanta"].as_u64(), fields["max_relative"].as_f64()) {
-        (Some(quanta), _) => format!("{quanta} quanta"),
-        (None, Some(relative)) => format!("{relative:.0e}"),
+        (Some(quanta), _) => format!("{quanta} quanta{}", mark(fields)),
+        (None, Some(relative)) => format!("{relative:.0e}{}", mark(fields)),
         (None, None) => String::new(),
     }
 }
@@ -235,7 +240,7 @@ mod tests {
             ],
             "start": [{"isa": "avx2", "model": "net", "precision": "int8", "load": fields, "cached_load": null, "memory": fields}],
             "agreement": [{"isa": "avx2", "model": "net", "precision": "int8",
-                           "ours": {"equal_share": 1.0, "max_quanta": 0, "top1_share": 1.0}}],
+                           "ours": {"equal_share": 0.5, "max_quanta": 3, "top1_share": 1.0, "met": false}}],
             "skipped": ["something: why"],
         })
     }
@@ -244,11 +249,11 @@ mod tests {
     fn peers_are_columns_and_missed_goals_are_marked() {
         let text = markdown(&figures());
         for line in [
-            "Measured on: a CPU, 2 cores. Goals met: 3 of 4.",
+            "Measured on: a CPU, 2 cores. Goals met: 3 of 5.",
             "| net, int8 | 1 | 1.500 | 0.50 (0.40 to 2.00) |  | 1.25 (0.40 to 2.00) † |  |",
             "| net, int8 | 2 | 1.500 | 0.75 (0.40 to 2.00) |  |  |  |",
             "| net, int8 | 12.0 | 0.50 (0.40 to 0.60) |  |  | 30 | 0.50 (0.40 to 0.60) |",
-            "| net, int8 | 100.0 % | 0 quanta | 100.0 % |  |  |  |",
+            "| net, int8 | 50.0 % | 3 quanta † | 100.0 % |  |  |  |",
             "Skipped: something: why.",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
