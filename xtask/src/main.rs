@@ -19,9 +19,11 @@ Usage: cargo xtask TASK
 
   demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
   test [FILTER]              every test, on real components that it installs and starts itself
-  bench [NAME] [--json]      published figures, each beside its peer in the same run:
-                             cpu     inference time of the shipped model beside ONNX Runtime
+  bench [NAME] [--json] …    published figures, each beside its peer in the same run:
+                             cpu     inference beside ONNX Runtime, OpenVINO and LiteRT: time, loading, memory, outputs
                              update  transfer, memory, resume, delta, power cuts, kills
+                             of cpu: [--models PART,…] [--threads 1,2] [--isa avx2,native] [--rounds N] [--quick]
+                             [--agent PROGRAM] [--write-docs] [--profile]
   fuzz [TARGET] [--seconds N] [--keep]
                              tests/fuzz under libFuzzer; --keep adds what reaches further to the corpora
   tidy                       layout, arrows between crates, style rules, board descriptions, links in docs
