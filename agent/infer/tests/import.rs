@@ -154,7 +154,8 @@ fn graphs_that_contradict_themselves_become_errors() {
 fn limits_hold() {
     let bytes = onnx(relu());
     let tract = tract();
-    let with = |limits: ImportLimits| tract.load(&bytes, &LoadOptions { limits, ..LoadOptions::default() }).err();
+    let with =
+        |limits: ImportLimits| tract.load(&bytes, &LoadOptions { limits, ..LoadOptions::default() }).err();
     let default = ImportLimits::default;
     for limits in [
         ImportLimits { file_size_bytes_max: bytes.len() - 1, ..default() },
@@ -180,7 +181,8 @@ fn files_are_read_only_as_far_as_the_limit() {
     std::fs::write(&path, onnx(relu())).expect("written");
     assert!(load_file(tract, &path, &LoadOptions::default()).is_ok());
     let limits = ImportLimits { file_size_bytes_max: 10, ..ImportLimits::default() };
-    let large = load_file(tract, &path, &LoadOptions { limits, ..LoadOptions::default() }).err().expect("must fail");
+    let large =
+        load_file(tract, &path, &LoadOptions { limits, ..LoadOptions::default() }).err().expect("must fail");
     assert!(matches!(large, LoadError::TooLarge { .. }));
 }
 

@@ -66,7 +66,11 @@ impl<'a> Rest<'a> {
                 &self.before[range]
             }
             Source::Constant { bytes, len, .. } => {
-                if slack { bytes.as_bytes() } else { &bytes.as_bytes()[..*len] }
+                if slack {
+                    bytes.as_bytes()
+                } else {
+                    &bytes.as_bytes()[..*len]
+                }
             }
             Source::Outside(_) => &[],
         }

@@ -131,7 +131,9 @@ impl<'a> Memory<'a> {
     fn run(&self, layer: &Layer, output: &mut [u8], scratch: &mut [Aligned]) -> Result<(), RunError> {
         let isa = self.isa;
         match layer {
-            Layer::QConv { .. } | Layer::Conv { .. } | Layer::MatMul { .. } => self.product(layer, output, scratch),
+            Layer::QConv { .. } | Layer::Conv { .. } | Layer::MatMul { .. } => {
+                self.product(layer, output, scratch)
+            }
             Layer::Quantise { q, relay } => self.quantise(*q, *relay, output, scratch),
             Layer::Dequantise { q, relay } => self.dequantise(*q, *relay, output, scratch),
             Layer::QBinary(q, [min, max]) => {
@@ -173,7 +175,10 @@ impl<'a> Memory<'a> {
                     run(isa, *row_len, &input[at.start * row_len..at.end * row_len], cast_slice_mut(out));
                 });
             }
-            Layer::MaxPool { .. } | Layer::AveragePool(_) | Layer::QAveragePool { .. } | Layer::QGlobalAverage(_) => {
+            Layer::MaxPool { .. }
+            | Layer::AveragePool(_)
+            | Layer::QAveragePool { .. }
+            | Layer::QGlobalAverage(_) => {
                 self.pool(layer, output, scratch);
                 return Ok(());
             }
@@ -248,7 +253,8 @@ impl<'a> Memory<'a> {
         match relay {
             Some(Relay { images, channels, to_last: true, .. }) => {
                 let len = input.len() / images.max(1);
-                for (input, output) in input.chunks_exact(len.max(1)).zip(output.chunks_exact_mut(len.max(1))) {
+                for (input, output) in input.chunks_exact(len.max(1)).zip(output.chunks_exact_mut(len.max(1)))
+                {
                     self.elements(channels, output, scratch, |at, out| {
                         quantise::quantise_to_nhwc(isa, q, channels, input, at.start, out);
                     });
@@ -257,7 +263,9 @@ impl<'a> Memory<'a> {
             // Channels-last floats to rows of bytes: no operator asks for it, so that it need not be fast.
             Some(Relay { images, pixels, channels, .. }) => {
                 for image in 0..images {
-                    for (at, out) in output[image * pixels * channels..][..pixels * channels].iter_mut().enumerate() {
+                    for (at, out) in
+                        output[image * pixels * channels..][..pixels * channels].iter_mut().enumerate()
+                    {
                         let (channel, pixel) = (at / pixels, at % pixels);
                         *out = q.quantise(input[(image * pixels + pixel) * channels + channel]);
                     }
@@ -284,7 +292,9 @@ impl<'a> Memory<'a> {
             Some(Relay { images, pixels, channels, .. }) => {
                 let out: &mut [f32] = cast_slice_mut(output);
                 for image in 0..images {
-                    for (at, out) in out[image * pixels * channels..][..pixels * channels].iter_mut().enumerate() {
+                    for (at, out) in
+                        out[image * pixels * channels..][..pixels * channels].iter_mut().enumerate()
+                    {
                         let (pixel, channel) = (at / channels, at % channels);
                         *out = q.dequantise(input[(image * channels + channel) * pixels + pixel]);
                     }
@@ -361,7 +371,8 @@ impl<'a> Memory<'a> {
             }
             Layer::QGlobalAverage(spec) => {
                 let len = (spec.pixels * spec.channels).max(1);
-                let images = self.bytes(0).chunks_exact(len).zip(output.chunks_exact_mut(spec.channels.max(1)));
+                let images =
+                    self.bytes(0).chunks_exact(len).zip(output.chunks_exact_mut(spec.channels.max(1)));
                 for (input, out) in images {
                     qpool::global_average(isa, spec, input, 0, out);
                 }
@@ -395,4 +406,3 @@ impl<'a> Memory<'a> {
         }
     }
 }
-

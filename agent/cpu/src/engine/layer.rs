@@ -116,7 +116,10 @@ impl Layer {
             Operation::QSoftmax { input_scale, output, signed } => {
                 let row_len = row_len(plan, step);
                 let from = Quantisation { scale: *input_scale, zero: 0, signed: *signed };
-                Self::QSoftmax { softmax: QSoftmax::new(from, quantisation(*output, *signed), row_len), row_len }
+                Self::QSoftmax {
+                    softmax: QSoftmax::new(from, quantisation(*output, *signed), row_len),
+                    row_len,
+                }
             }
             Operation::MaxPool(pool) => Self::MaxPool { pool: pool2d(pool), floats: size(0) == 4 },
             Operation::AveragePool(pool) => Self::AveragePool(pool2d(pool)),
@@ -124,16 +127,20 @@ impl Layer {
                 let (from, to) = (quantisation(*input, *signed), quantisation(*output, *signed));
                 if *global {
                     let [_, h, w, channels] = pool.input;
-                    let spec =
-                        GlobalAverage { channels, pixels: h * w, input: from, output: to };
+                    let spec = GlobalAverage { channels, pixels: h * w, input: from, output: to };
                     Self::QGlobalAverage(spec)
                 } else {
                     Self::QAveragePool { pool: pool2d(pool), from, to }
                 }
             }
             Operation::Binary(binary) => {
-                let meeting = meeting(binary).ok_or_else(|| refuse("its operands broadcast over too many axes"))?;
-                Self::Binary { kind: binary_kind(binary.kind), shape: meeting, after: after(binary.activation) }
+                let meeting =
+                    meeting(binary).ok_or_else(|| refuse("its operands broadcast over too many axes"))?;
+                Self::Binary {
+                    kind: binary_kind(binary.kind),
+                    shape: meeting,
+                    after: after(binary.activation),
+                }
             }
             Operation::Unary(function) => Self::Unary(unary(*function)),
             Operation::Softmax { log } => Self::Softmax { row_len: row_len(plan, step), log: *log },
@@ -147,7 +154,8 @@ impl Layer {
             Operation::Flip => Self::Flip,
             Operation::Resize(spec) => resize(spec, size(0)),
             Operation::Single(single) => {
-                let types = step.outputs.iter().map(|id| plan.buffer(*id)).map(|b| (b.datatype, b.shape.clone()));
+                let types =
+                    step.outputs.iter().map(|id| plan.buffer(*id)).map(|b| (b.datatype, b.shape.clone()));
                 Self::Single { single: Arc::clone(single), types: types.collect() }
             }
         })

@@ -141,13 +141,12 @@ impl Kernel for Run<'_> {
             let output = &mut data.output[elements.clone()];
             let residual = data.residual.map(|residual| &residual[elements]);
             let source = Source { input: data.input, patches };
-            rows_block(simd, layer, (&data.weights, data.bias, data.activation), Rows {
-                source,
-                offsets,
-                rows,
-                residual,
-                output,
-            });
+            rows_block(
+                simd,
+                layer,
+                (&data.weights, data.bias, data.activation),
+                Rows { source, offsets, rows, residual, output },
+            );
             done += rows;
         }
     }

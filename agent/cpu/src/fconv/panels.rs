@@ -92,7 +92,8 @@ impl Panels {
         let mut packed = vec![0.0; self.width];
         if let Some(bias) = bias {
             for panel in &self.list {
-                packed[panel.bias_at..][..panel.columns].copy_from_slice(&bias[panel.column..][..panel.columns]);
+                packed[panel.bias_at..][..panel.columns]
+                    .copy_from_slice(&bias[panel.column..][..panel.columns]);
             }
         }
         Packed::of(&packed)

@@ -110,15 +110,20 @@ impl Taps {
             let mut x = (place.column * geometry.stride_w).wrapping_sub(geometry.pad[1]);
             for _ in 0..geometry.kernel_w {
                 let inside = y < geometry.in_h && x < geometry.in_w;
-                offsets[tap * step] =
-                    if inside { to_offset((line + x) * geometry.in_c) } else { PATCH };
+                offsets[tap * step] = if inside { to_offset((line + x) * geometry.in_c) } else { PATCH };
                 x = x.wrapping_add(geometry.dilation_w);
                 tap += 1;
             }
         }
     }
 
-    fn fill_wide(&self, input: &[f32], place: Place, offsets: &mut [u32], rest: (usize, &mut [f32], &mut usize)) {
+    fn fill_wide(
+        &self,
+        input: &[f32],
+        place: Place,
+        offsets: &mut [u32],
+        rest: (usize, &mut [f32], &mut usize),
+    ) {
         let (step, patches, used) = rest;
         let geometry = &self.geometry;
         let channels = geometry.in_c;

@@ -87,9 +87,7 @@ impl Operation {
         match self {
             Self::Conv(conv) => conv.geometry.macs(),
             Self::QConv(conv) => conv.geometry.macs(),
-            Self::MatMul(product) => {
-                (product.batch * product.m * product.k * product.n) as u64
-            }
+            Self::MatMul(product) => (product.batch * product.m * product.k * product.n) as u64,
             Self::Single(single) => single.macs(),
             _ => 0,
         }

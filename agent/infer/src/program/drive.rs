@@ -60,10 +60,7 @@ impl<E: Engine> Program<E> {
         }
         for depth in 0..SEGMENTS_MAX {
             let key = Key::of(path, &environment, depth);
-            let segment = self
-                .segments
-                .get(&self.engine, &self.model, graph, key, &environment, &self.limits)
-                .map_err(|e| shapes_failed(&e))?;
+            let segment = self.segments.get(self, graph, key, &environment).map_err(|e| shapes_failed(&e))?;
             let outputs = self.run_segment(&segment, &tensors, warm)?;
             if matches!(segment.after, After::Answer) {
                 return Ok(outputs.into_iter().map(Arc::new).collect());

@@ -1,14 +1,13 @@
 //! Plans by what is known before them.
 
-use super::Engine;
+use super::{Engine, drive::Program};
 use crate::{
     compile::{
         CompileError, lower, memory, propagate,
         straight::{self, End, Environment, Placed, Ready},
     },
     datatype::Datatype,
-    graph::{Graph, Model},
-    limits::ImportLimits,
+    graph::Graph,
     tensor::Tensor,
 };
 use std::{
@@ -102,12 +101,10 @@ impl<E: Engine> Segments<E> {
 
     pub(super) fn get(
         &self,
-        engine: &E,
-        model: &Model,
+        program: &Program<E>,
         graph: &Graph,
         key: Key,
         environment: &Environment,
-        limits: &ImportLimits,
     ) -> Result<Arc<Segment<E>>, CompileError> {
         // Held while a plan is made: sessions that need the same one wait for it rather than make it again.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +114,7 @@ impl<E: Engine> Segments<E> {
             kept.push(entry);
             return Ok(segment);
         }
-        let segment = Arc::new(make(engine, model, graph, environment, limits)?);
+        let segment = Arc::new(make(program, graph, environment)?);
         if key.is_kept() {
             if kept.len() >= KEPT_MAX {
                 kept.remove(0);
@@ -129,12 +126,11 @@ impl<E: Engine> Segments<E> {
 }
 
 fn make<E: Engine>(
-    engine: &E,
-    model: &Model,
+    program: &Program<E>,
     graph: &Graph,
     environment: &Environment,
-    limits: &ImportLimits,
 ) -> Result<Segment<E>, CompileError> {
+    let Program { engine, model, limits, .. } = program;
     let knows_values = environment.ready.values().any(|ready| matches!(ready, Ready::Known(_)));
     let mut list = straight::straighten(model, graph, environment, limits)?;
     propagate::propagate(&mut list);

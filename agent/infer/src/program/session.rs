@@ -75,8 +75,7 @@ fn first_segment<E: Engine>(
         environment.ready.insert(info.name.clone(), Ready::Live(info.datatype, shape));
     }
     let key = Key::of("", &environment, 0);
-    let Program { engine, model, limits, segments } = program;
-    segments.get(engine, model, &model.graph, key, &environment, limits)
+    program.segments.get(program, &program.model.graph, key, &environment)
 }
 
 fn output_info(

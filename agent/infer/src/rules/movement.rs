@@ -121,7 +121,7 @@ fn reshaped(node: &Node, from: &[usize], target: &[i64]) -> Result<Vec<usize>, S
     }
     let rest: usize = out.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or("a shape overflows")?;
     if let Some(axis) = free {
-        if rest == 0 || count % rest != 0 {
+        if rest == 0 || !count.is_multiple_of(rest) {
             return Err(format!("{count} elements do not fill {target:?}"));
         }
         out[axis] = count / rest;
