@@ -20,7 +20,7 @@ const PANEL_BLOCK_BYTES: usize = 24 << 10;
 /// Bytes of input and output that one block of rows touches, to stay in the second cache.
 const ROW_BLOCK_BYTES: usize = 128 << 10;
 
-/// Rows of a block at most and, where they fit the second cache, at least.
+/// Rows of a block, at least and at most.
 const BLOCK_ROWS: [usize; 2] = [24, 240];
 
 /// A part of the products that every output element sums.
@@ -42,6 +42,8 @@ pub(super) struct Dense {
     block_rows: usize,
     group_channels: usize,
     out_c: usize,
+    /// Whether products with padding may be left out: not where a weight is infinite or no number.
+    pub(super) skip_padding: bool,
 }
 
 /// One call's data. The output starts at the first of the pixels.
@@ -77,6 +79,7 @@ impl Dense {
             block_rows,
             group_channels: geometry.in_c / geometry.groups,
             out_c: geometry.out_c,
+            skip_padding: false,
         }
     }
 
@@ -173,6 +176,8 @@ fn rows_block<S: Simd>(simd: S, layer: &Dense, fixed: (&[f32], &[f32], Activatio
             let weights = &layer.panels.weights(panel, weights)[start..][..slice.taps * slice.depth * width];
             let mut block = Block {
                 source,
+                taps: slice.taps,
+                skip_padding: layer.skip_padding,
                 offsets: &offsets[slice.first_tap * rows..][..slice.taps * rows],
                 offset_step: rows,
                 skip: panel.group * layer.group_channels + slice.skip,
@@ -184,7 +189,7 @@ fn rows_block<S: Simd>(simd: S, layer: &Dense, fixed: (&[f32], &[f32], Activatio
                 row_step: layer.out_c,
                 column: panel.column,
                 columns: panel.columns,
-                finish: (index == last).then_some(activation),
+                finish: (index == last).then(|| activation.limits()),
             };
             tile::run(simd, &mut block, rows, panel.vectors);
         }

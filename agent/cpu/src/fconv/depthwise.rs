@@ -1,7 +1,7 @@
 //! Convolutions of each channel on its own, a few output pixels of a vector of channels at a time.
 
 use super::{
-    activation::{Activation, Pass},
+    activation::{Pass, clip},
     dense::Data,
     panels::lanes,
 };
@@ -97,12 +97,14 @@ impl Kernel for Run<'_> {
                 weights: data.weights,
                 bias: data.bias,
                 residual: data.residual.map(|residual| &residual[elements.clone()]),
-                activation: data.activation,
+                limits: data.activation.limits(),
                 output: &mut data.output[elements],
             };
             line.run(simd);
         }
-        simd.call(Pass { activation: data.activation, elements: data.output });
+        if data.activation.needs_pass() {
+            simd.call(Pass { activation: data.activation, elements: data.output });
+        }
     }
 }
 
@@ -116,7 +118,7 @@ struct Line<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
-    activation: Activation,
+    limits: (f32, f32),
     output: &'a mut [f32],
 }
 
@@ -240,7 +242,7 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
                     sums[i][0] = simd.add(sums[i][0], simd.load_some(&residual[at..], len));
                 }
             }
-            line.activation.apply(simd, &mut sums);
+            clip(simd, line.limits, &mut sums);
             for i in 0..T {
                 let at = (column + i) * channels + channel;
                 if WHOLE {

@@ -1,7 +1,7 @@
 //! A single output pixel: a vector by a matrix, as fast as the weights come from memory.
 
 use super::{
-    activation::{Activation, Pass},
+    activation::{Pass, clip},
     dense::Data,
     panels::{Panel, Panels},
     rows::{Source, Taps},
@@ -94,12 +94,14 @@ impl Kernel for Run<'_> {
                 weights: layer.panels.weights(panel, data.weights),
                 bias: layer.panels.bias(panel, data.bias),
                 residual: data.residual.map(|residual| &residual[elements.clone()]),
-                activation: data.activation,
+                limits: data.activation.limits(),
                 output: &mut data.output[elements],
             };
             one_panel(simd, panel, one);
         }
-        simd.call(Pass { activation: data.activation, elements: data.output });
+        if data.activation.needs_pass() {
+            simd.call(Pass { activation: data.activation, elements: data.output });
+        }
     }
 }
 
@@ -109,7 +111,7 @@ struct One<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
-    activation: Activation,
+    limits: (f32, f32),
     output: &'a mut [f32],
 }
 
@@ -164,7 +166,7 @@ impl<const N: usize> Kernel for Columns<'_, N> {
                 total[0][j] = simd.add(total[0][j], residual);
             }
         }
-        one.activation.apply(simd, &mut total);
+        clip(simd, one.limits, &mut total);
         for j in 0..N {
             let start = (j * S::LANES).min(one.output.len());
             let output = &mut one.output[start..];

@@ -33,6 +33,16 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
+    /// Whether all these offsets are of zeros.
+    #[inline(always)]
+    pub(super) fn is_padding(offsets: &[u32]) -> bool {
+        let mut difference = 0;
+        for offset in offsets {
+            difference |= offset ^ PATCH;
+        }
+        difference == 0
+    }
+
     /// `len` elements from an offset on.
     #[inline(always)]
     pub(super) fn row(self, offset: u32, skip: usize, len: usize) -> &'a [f32] {

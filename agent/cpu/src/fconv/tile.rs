@@ -1,15 +1,18 @@
 //! The register tile: a few output pixels by the columns of one panel.
 
-use super::{activation::Activation, rows::Source};
-use crate::simd::{Kernel, Simd};
+use super::{activation::clip, rows::Source};
+use crate::simd::{Kernel, MAX_LANES, MAX_PANEL_VECTORS, Simd};
 
 /// What a tile computes; all slices are shared by the tiles of a block of rows.
 pub(super) struct Block<'a> {
     /// The elements that are multiplied.
     pub(super) source: Source<'a>,
-    /// Offsets into them, tap by tap, `offset_step` for each.
+    /// Taps, and offsets into the elements for each, `offset_step` of them.
+    pub(super) taps: usize,
     pub(super) offsets: &'a [u32],
     pub(super) offset_step: usize,
+    /// Whether taps that read nothing but padding may be left out.
+    pub(super) skip_padding: bool,
     /// Elements left out at each offset.
     pub(super) skip: usize,
     /// Elements of each tap.
@@ -27,8 +30,8 @@ pub(super) struct Block<'a> {
     /// The panel's first column and how many it has.
     pub(super) column: usize,
     pub(super) columns: usize,
-    /// What is applied in the end; without, the sums go on.
-    pub(super) finish: Option<Activation>,
+    /// The limits in the end; without, the sums go on.
+    pub(super) finish: Option<(f32, f32)>,
 }
 
 /// `R` rows by `N` vectors of a block.
@@ -44,15 +47,18 @@ impl<const R: usize, const N: usize> Kernel for Tile<'_, '_, R, N> {
     fn run<S: Simd>(self, simd: S) {
         let mut sums = self.start(simd);
         let block = &*self.block;
-        let weights = block.weights.chunks_exact(block.depth * N * S::LANES);
-        let offsets = block.offsets.chunks(block.offset_step);
-        for (weights, offsets) in weights.zip(offsets) {
-            let offsets = &offsets[self.row..][..R];
+        let depth = block.depth;
+        for tap in 0..block.taps {
+            let offsets = &block.offsets[tap * block.offset_step + self.row..][..R];
+            if block.skip_padding && Source::is_padding(offsets) {
+                continue;
+            }
             let mut rows: [&[f32]; R] = [&[]; R];
             for i in 0..R {
-                rows[i] = block.source.row(offsets[i], block.skip, block.depth);
+                rows[i] = block.source.row(offsets[i], block.skip, depth);
             }
-            for (k, weights) in (0..block.depth).zip(weights.chunks_exact(N * S::LANES)) {
+            let weights = &block.weights[tap * depth * N * S::LANES..][..depth * N * S::LANES];
+            for (k, weights) in (0..depth).zip(weights.chunks_exact(N * S::LANES)) {
                 let mut columns = [simd.splat(0.0); N];
                 for j in 0..N {
                     columns[j] = simd.load(&weights[j * S::LANES..]);
@@ -69,6 +75,9 @@ impl<const R: usize, const N: usize> Kernel for Tile<'_, '_, R, N> {
     }
 }
 
+/// Floats of the largest tile.
+const TILE_MAX_LEN: usize = 8 * MAX_PANEL_VECTORS * MAX_LANES;
+
 impl<const R: usize, const N: usize> Tile<'_, '_, R, N> {
     /// The sums to start with.
     #[inline(always)]
@@ -77,8 +86,8 @@ impl<const R: usize, const N: usize> Tile<'_, '_, R, N> {
         if let Some(bias) = self.block.bias {
             for j in 0..N {
                 let bias = simd.load(&bias[j * S::LANES..]);
-                for sums in &mut sums {
-                    sums[j] = bias;
+                for i in 0..R {
+                    sums[i][j] = bias;
                 }
             }
         } else {
@@ -91,45 +100,82 @@ impl<const R: usize, const N: usize> Tile<'_, '_, R, N> {
     #[inline(always)]
     fn add<S: Simd>(&self, simd: S, from: &[f32], sums: &mut [[S::Vector; N]; R]) {
         let block = &*self.block;
-        for i in 0..R {
-            let row = &from[(self.row + i) * block.row_step + block.column..][..block.columns];
-            if block.columns == N * S::LANES {
-                for j in 0..N {
-                    sums[i][j] = simd.add(sums[i][j], simd.load(&row[j * S::LANES..]));
-                }
-            } else {
-                for j in 0..N {
-                    let row = &row[j * S::LANES..];
-                    sums[i][j] = simd.add(sums[i][j], simd.load_some(row, row.len().min(S::LANES)));
-                }
-            }
+        let from = &from[self.row * block.row_step + block.column..];
+        if block.columns == N * S::LANES {
+            add_rows::<S, R, N>(simd, from, block.row_step, sums);
+        } else {
+            let mut copy = [0.0; TILE_MAX_LEN];
+            copy_rows(from, block.row_step, (&mut copy, N * S::LANES), (R, block.columns));
+            add_rows::<S, R, N>(simd, &copy, N * S::LANES, sums);
         }
     }
 
     /// Writes the sums, finished if they are.
     #[inline(always)]
     fn end<S: Simd>(self, simd: S, mut sums: [[S::Vector; N]; R]) {
-        if let Some(activation) = self.block.finish {
+        if let Some(limits) = self.block.finish {
             if let Some(residual) = self.block.residual {
                 self.add(simd, residual, &mut sums);
             }
-            activation.apply(simd, &mut sums);
+            clip(simd, limits, &mut sums);
         }
         let block = self.block;
-        for i in 0..R {
-            let row = &mut block.output[(self.row + i) * block.row_step + block.column..][..block.columns];
-            if block.columns == N * S::LANES {
-                for j in 0..N {
-                    simd.store(sums[i][j], &mut row[j * S::LANES..]);
-                }
-            } else {
-                for j in 0..N {
-                    let row = &mut row[j * S::LANES..];
-                    let len = row.len().min(S::LANES);
-                    simd.store_some(sums[i][j], row, len);
-                }
-            }
+        let to = &mut block.output[self.row * block.row_step + block.column..];
+        if block.columns == N * S::LANES {
+            store_rows::<S, R, N>(simd, &sums, to, block.row_step);
+        } else {
+            let mut copy = [0.0; TILE_MAX_LEN];
+            store_rows::<S, R, N>(simd, &sums, &mut copy, N * S::LANES);
+            copy_rows(&copy, N * S::LANES, (to, block.row_step), (R, block.columns));
         }
+    }
+}
+
+#[inline(always)]
+fn add_rows<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    from: &[f32],
+    step: usize,
+    sums: &mut [[S::Vector; N]; R],
+) {
+    let mut rest = from;
+    for i in 0..R {
+        for j in 0..N {
+            sums[i][j] = simd.add(sums[i][j], simd.load(&rest[j * S::LANES..]));
+        }
+        if i + 1 < R {
+            rest = &rest[step..];
+        }
+    }
+}
+
+#[inline(always)]
+fn store_rows<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    sums: &[[S::Vector; N]; R],
+    to: &mut [f32],
+    step: usize,
+) {
+    let mut rest = to;
+    for i in 0..R {
+        let (row, after) = rest.split_at_mut(if i + 1 < R { step } else { N * S::LANES });
+        for j in 0..N {
+            simd.store(sums[i][j], &mut row[j * S::LANES..]);
+        }
+        rest = after;
+    }
+}
+
+/// Copies `rows` rows of `columns` elements between different steps.
+#[inline(never)]
+fn copy_rows(
+    from: &[f32],
+    from_step: usize,
+    (to, to_step): (&mut [f32], usize),
+    (rows, columns): (usize, usize),
+) {
+    for (from, to) in from.chunks(from_step).zip(to.chunks_mut(to_step)).take(rows) {
+        to[..columns].copy_from_slice(&from[..columns]);
     }
 }
 

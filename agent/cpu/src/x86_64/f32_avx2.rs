@@ -32,7 +32,7 @@ const LANES: usize = 8;
 impl Simd for Avx2 {
     type Vector = __m256;
     const LANES: usize = LANES;
-    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 4];
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 3];
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
