@@ -5,7 +5,7 @@ use super::{
     panels::Panels,
     rows::{Source, Taps},
     scratch::Scratch,
-    tile::{self, Block},
+    tile::{self, Block, Rows},
 };
 use crate::{
     geometry::Conv2d,
@@ -18,7 +18,7 @@ use std::ops::Range;
 const PANEL_BLOCK_BYTES: usize = 24 << 10;
 
 /// Bytes of input and output that one block of rows touches, to stay in the second cache.
-const ROW_BLOCK_BYTES: usize = 128 << 10;
+const ROW_BLOCK_BYTES: usize = 64 << 10;
 
 /// Rows of a block, at least and at most.
 const BLOCK_ROWS: [usize; 2] = [24, 240];
@@ -139,48 +139,64 @@ impl Kernel for Run<'_> {
         for index in 0..blocks {
             let rows = (pixels.len() - done).div_ceil(blocks - index);
             let first = pixels.start + done;
-            layer.taps.fill(data.input, first..first + rows, offsets, patches);
+            if layer.taps.steps.is_none() {
+                layer.taps.fill(data.input, first..first + rows, offsets, patches);
+            }
             let elements = done * layer.out_c..(done + rows) * layer.out_c;
             let output = &mut data.output[elements.clone()];
             let residual = data.residual.map(|residual| &residual[elements]);
-            let source = Source { input: data.input, patches };
-            rows_block(simd, layer, (&data.weights, data.bias, data.activation), Rows {
-                source,
-                offsets,
-                rows,
-                residual,
-                output,
-            });
+            let fresh = Fresh { first, rows, residual, output };
+            let read = Read { input: data.input, offsets, patches };
+            rows_block(simd, layer, (data.weights, data.bias, data.activation), (read, fresh));
             done += rows;
         }
     }
 }
 
-/// A block of rows.
-struct Rows<'a> {
-    source: Source<'a>,
+/// What a block of rows reads.
+struct Read<'a> {
+    input: &'a [f32],
     offsets: &'a [u32],
+    patches: &'a [f32],
+}
+
+/// What it writes.
+struct Fresh<'a> {
+    first: usize,
     rows: usize,
     residual: Option<&'a [f32]>,
     output: &'a mut [f32],
 }
 
-fn rows_block<S: Simd>(simd: S, layer: &Dense, fixed: (&[f32], &[f32], Activation), block: Rows<'_>) {
-    let (weights, bias, activation) = fixed;
-    let Rows { source, offsets, rows, residual, output } = block;
+impl<'a> Read<'a> {
+    /// The elements of a part of the products, `skip` elements into each pixel.
+    fn rows(&self, layer: &Dense, slice: &Slice, (first, rows): (usize, usize), skip: usize) -> Rows<'a> {
+        if let Some(step) = layer.taps.steps {
+            return Rows::Steps { input: &self.input[first * step + skip..], step };
+        }
+        let offsets = &self.offsets[slice.first_tap * rows..][..slice.taps * rows];
+        let source = Source { input: self.input, patches: self.patches }.skip(skip);
+        Rows::Table { source, offsets, step: rows, taps: slice.taps }
+    }
+}
+
+fn rows_block<S: Simd>(
+    simd: S,
+    layer: &Dense,
+    (weights, bias, activation): (&[f32], &[f32], Activation),
+    (read, fresh): (Read<'_>, Fresh<'_>),
+) {
+    let Fresh { first, rows, residual, output } = fresh;
     let last = layer.slices.len().saturating_sub(1);
     for (index, slice) in layer.slices.iter().enumerate() {
         for panel in &layer.panels.list {
             let width = panel.vectors * layer.panels.lanes;
             let start = (slice.first_tap * layer.taps.depth + slice.skip) * width;
             let weights = &layer.panels.weights(panel, weights)[start..][..slice.taps * slice.depth * width];
+            let skip = panel.group * layer.group_channels + slice.skip;
             let mut block = Block {
-                source,
-                taps: slice.taps,
+                rows: read.rows(layer, slice, (first, rows), skip),
                 skip_padding: layer.skip_padding,
-                offsets: &offsets[slice.first_tap * rows..][..slice.taps * rows],
-                offset_step: rows,
-                skip: panel.group * layer.group_channels + slice.skip,
                 depth: slice.depth,
                 weights,
                 bias: (index == 0).then(|| layer.panels.bias(panel, bias)),

@@ -67,7 +67,7 @@ impl Gemv {
         let depth = self.taps.depth;
         for (index, to) in gathered.chunks_exact_mut(depth.max(1)).enumerate() {
             let (group, tap) = (index / self.taps.count, index % self.taps.count);
-            to.copy_from_slice(source.row(offsets[tap], group * depth, depth));
+            to.copy_from_slice(source.skip(group * depth).row(offsets[tap], depth));
         }
         gathered
     }

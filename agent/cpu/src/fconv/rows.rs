@@ -13,8 +13,8 @@ const WIDE_TAP_MAX_CHANNELS: usize = 12;
 #[derive(Debug)]
 pub(super) struct Taps {
     geometry: Conv2d,
-    /// Elements between pixels.
-    step: usize,
+    /// Elements between pixels, where each output pixel reads exactly the input pixel at its own place.
+    pub(super) steps: Option<usize>,
     /// Runs of an output pixel.
     pub(super) count: usize,
     /// Elements of a run that a group reads.
@@ -33,22 +33,40 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Whether all these offsets are of zeros.
+    /// The same, so many elements further on.
+    pub(super) fn skip(self, elements: usize) -> Self {
+        Self { input: &self.input[elements..], patches: &self.patches[elements..] }
+    }
+
+    /// `len` elements from each offset on; `None` where all are padding and that may be left out.
     #[inline(always)]
-    pub(super) fn is_padding(offsets: &[u32]) -> bool {
-        let mut difference = 0;
-        for offset in offsets {
-            difference |= offset ^ PATCH;
+    pub(super) fn rows<const R: usize>(self, offsets: &[u32], len: usize, skip_padding: bool) -> Option<[&'a [f32]; R]> {
+        let mut rows: [&[f32]; R] = [&[]; R];
+        let (mut any, mut all) = (0, PATCH);
+        for i in 0..R {
+            any |= offsets[i];
+            all &= if offsets[i] == PATCH { PATCH } else { 0 };
         }
-        difference == 0
+        if any & PATCH == 0 {
+            for i in 0..R {
+                rows[i] = &self.input[offsets[i] as usize..][..len];
+            }
+        } else if all == PATCH && skip_padding {
+            return None;
+        } else {
+            for i in 0..R {
+                rows[i] = self.row(offsets[i], len);
+            }
+        }
+        Some(rows)
     }
 
     /// `len` elements from an offset on.
     #[inline(always)]
-    pub(super) fn row(self, offset: u32, skip: usize, len: usize) -> &'a [f32] {
+    pub(super) fn row(self, offset: u32, len: usize) -> &'a [f32] {
         let (from, offset) =
             if offset & PATCH == 0 { (self.input, offset) } else { (self.patches, offset & !PATCH) };
-        &from[offset as usize + skip..][..len]
+        &from[offset as usize..][..len]
     }
 }
 
@@ -65,7 +83,7 @@ impl Taps {
         } else {
             (geometry.kernel_h * geometry.kernel_w, channels)
         };
-        Self { geometry: *geometry, step, count, depth, wide }
+        Self { geometry: *geometry, steps: geometry.is_pointwise().then_some(step), count, depth, wide }
     }
 
     /// Floats that the patches of so many pixels take.
@@ -83,12 +101,6 @@ impl Taps {
         let geometry = &self.geometry;
         let (out_h, out_w) = (geometry.out_h(), geometry.out_w());
         let count = pixels.len();
-        if geometry.is_pointwise() {
-            for (pixel, offset) in pixels.zip(offsets.iter_mut()) {
-                *offset = to_offset(pixel * self.step);
-            }
-            return;
-        }
         let run = self.run_len();
         patches[..run].fill(0.0);
         let mut used = run;

@@ -3,18 +3,21 @@
 use super::{activation::clip, rows::Source};
 use crate::simd::{Kernel, MAX_LANES, MAX_PANEL_VECTORS, Simd};
 
+/// The elements that each output row is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a> {
+    /// One run each, so many elements apart.
+    Steps { input: &'a [f32], step: usize },
+    /// Several runs, at the offsets of a table: tap by tap, `step` for each.
+    Table { source: Source<'a>, offsets: &'a [u32], step: usize, taps: usize },
+}
+
 /// What a tile computes; all slices are shared by the tiles of a block of rows.
 pub(super) struct Block<'a> {
     /// The elements that are multiplied.
-    pub(super) source: Source<'a>,
-    /// Taps, and offsets into the elements for each, `offset_step` of them.
-    pub(super) taps: usize,
-    pub(super) offsets: &'a [u32],
-    pub(super) offset_step: usize,
+    pub(super) rows: Rows<'a>,
     /// Whether taps that read nothing but padding may be left out.
     pub(super) skip_padding: bool,
-    /// Elements left out at each offset.
-    pub(super) skip: usize,
     /// Elements of each tap.
     pub(super) depth: usize,
     /// The panel's weights for these taps.
@@ -34,100 +37,162 @@ pub(super) struct Block<'a> {
     pub(super) finish: Option<(f32, f32)>,
 }
 
-/// `R` rows by `N` vectors of a block.
-struct Tile<'a, 'b, const R: usize, const N: usize> {
+/// Tiles of `R` rows by `N` vectors of a block.
+struct Tiles<'a, 'b, const R: usize, const N: usize> {
     block: &'a mut Block<'b>,
-    row: usize,
+    first_row: usize,
+    count: usize,
 }
 
-impl<const R: usize, const N: usize> Kernel for Tile<'_, '_, R, N> {
+impl<const R: usize, const N: usize> Kernel for Tiles<'_, '_, R, N> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let mut sums = self.start(simd);
-        let block = &*self.block;
-        let depth = block.depth;
-        for tap in 0..block.taps {
-            let offsets = &block.offsets[tap * block.offset_step + self.row..][..R];
-            if block.skip_padding && Source::is_padding(offsets) {
-                continue;
-            }
-            let mut rows: [&[f32]; R] = [&[]; R];
-            for i in 0..R {
-                rows[i] = block.source.row(offsets[i], block.skip, depth);
-            }
-            let weights = &block.weights[tap * depth * N * S::LANES..][..depth * N * S::LANES];
-            for (k, weights) in (0..depth).zip(weights.chunks_exact(N * S::LANES)) {
-                let mut columns = [simd.splat(0.0); N];
-                for j in 0..N {
-                    columns[j] = simd.load(&weights[j * S::LANES..]);
+        let Self { block, first_row, count } = self;
+        let len = block.depth * N * S::LANES;
+        for row in (first_row..).step_by(R).take(count) {
+            let mut sums = start::<S, R, N>(simd, block, row);
+            match block.rows {
+                Rows::Steps { input, step } => {
+                    let rows = steps(&input[row * step..], step, block.depth);
+                    multiply::<S, R, N>(simd, rows, &block.weights[..len], &mut sums);
                 }
-                for i in 0..R {
-                    let element = simd.splat(rows[i][k]);
-                    for j in 0..N {
-                        sums[i][j] = simd.mul_add(element, columns[j], sums[i][j]);
+                Rows::Table { source, offsets, step, taps } => {
+                    for tap in 0..taps {
+                        let offsets = &offsets[tap * step + row..][..R];
+                        if let Some(rows) = source.rows(offsets, block.depth, block.skip_padding) {
+                            let weights = &block.weights[tap * len..][..len];
+                            multiply::<S, R, N>(simd, rows, weights, &mut sums);
+                        }
                     }
                 }
             }
+            end(simd, block, row, sums);
         }
-        self.end(simd, sums);
+    }
+}
+
+/// Rows at equal distances.
+#[inline(always)]
+fn steps<const R: usize>(input: &[f32], step: usize, depth: usize) -> [&[f32]; R] {
+    let mut rows: [&[f32]; R] = [&[]; R];
+    let mut rest = input;
+    for i in 0..R {
+        rows[i] = &rest[..depth];
+        if i + 1 < R {
+            rest = &rest[step..];
+        }
+    }
+    rows
+}
+
+/// Elements of a row that one turn of the innermost loop takes: so few turns that the processor foresees the last.
+const UNROLL: usize = 4;
+
+/// Adds the products of equally long rows with a panel's weights.
+#[inline(always)]
+fn multiply<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    rows: [&[f32]; R],
+    weights: &[f32],
+    sums: &mut [[S::Vector; N]; R],
+) {
+    let depth = rows[0].len();
+    let mut turns: [&[[f32; UNROLL]]; R] = [&[]; R];
+    for i in 0..R {
+        turns[i] = &rows[i].as_chunks().0[..depth / UNROLL];
+    }
+    let width = N * S::LANES;
+    for (turn, weights) in (0..depth / UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
+        for k in 0..UNROLL {
+            let mut columns = [simd.splat(0.0); N];
+            for j in 0..N {
+                columns[j] = simd.load(&weights[k * width + j * S::LANES..]);
+            }
+            for i in 0..R {
+                let element = simd.splat(turns[i][turn][k]);
+                for j in 0..N {
+                    sums[i][j] = simd.mul_add(element, columns[j], sums[i][j]);
+                }
+            }
+        }
+    }
+    let whole = depth / UNROLL * UNROLL;
+    for (k, weights) in (whole..depth).zip(weights[whole * width..].chunks_exact(width)) {
+        for i in 0..R {
+            let element = simd.splat(rows[i][k]);
+            for j in 0..N {
+                sums[i][j] = simd.mul_add(element, simd.load(&weights[j * S::LANES..]), sums[i][j]);
+            }
+        }
     }
 }
 
 /// Floats of the largest tile.
 const TILE_MAX_LEN: usize = 8 * MAX_PANEL_VECTORS * MAX_LANES;
 
-impl<const R: usize, const N: usize> Tile<'_, '_, R, N> {
-    /// The sums to start with.
-    #[inline(always)]
-    fn start<S: Simd>(&self, simd: S) -> [[S::Vector; N]; R] {
-        let mut sums = [[simd.splat(0.0); N]; R];
-        if let Some(bias) = self.block.bias {
-            for j in 0..N {
-                let bias = simd.load(&bias[j * S::LANES..]);
-                for i in 0..R {
-                    sums[i][j] = bias;
-                }
+/// The sums to start with.
+#[inline(always)]
+fn start<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    block: &Block<'_>,
+    row: usize,
+) -> [[S::Vector; N]; R] {
+    let mut sums = [[simd.splat(0.0); N]; R];
+    if let Some(bias) = block.bias {
+        for j in 0..N {
+            let bias = simd.load(&bias[j * S::LANES..]);
+            for i in 0..R {
+                sums[i][j] = bias;
             }
-        } else {
-            self.add(simd, self.block.output, &mut sums);
         }
-        sums
+    } else {
+        add(simd, block, row, block.output, &mut sums);
     }
+    sums
+}
 
-    /// Adds elements laid out like the output.
-    #[inline(always)]
-    fn add<S: Simd>(&self, simd: S, from: &[f32], sums: &mut [[S::Vector; N]; R]) {
-        let block = &*self.block;
-        let from = &from[self.row * block.row_step + block.column..];
-        if block.columns == N * S::LANES {
-            add_rows::<S, R, N>(simd, from, block.row_step, sums);
-        } else {
-            let mut copy = [0.0; TILE_MAX_LEN];
-            copy_rows(from, block.row_step, (&mut copy, N * S::LANES), (R, block.columns));
-            add_rows::<S, R, N>(simd, &copy, N * S::LANES, sums);
-        }
+/// Adds elements laid out like the output.
+#[inline(always)]
+fn add<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    block: &Block<'_>,
+    row: usize,
+    from: &[f32],
+    sums: &mut [[S::Vector; N]; R],
+) {
+    let from = &from[row * block.row_step + block.column..];
+    if block.columns == N * S::LANES {
+        add_rows::<S, R, N>(simd, from, block.row_step, sums);
+    } else {
+        let mut copy = [0.0; TILE_MAX_LEN];
+        copy_rows(from, block.row_step, (&mut copy, N * S::LANES), (R, block.columns));
+        add_rows::<S, R, N>(simd, &copy, N * S::LANES, sums);
     }
+}
 
-    /// Writes the sums, finished if they are.
-    #[inline(always)]
-    fn end<S: Simd>(self, simd: S, mut sums: [[S::Vector; N]; R]) {
-        if let Some(limits) = self.block.finish {
-            if let Some(residual) = self.block.residual {
-                self.add(simd, residual, &mut sums);
-            }
-            clip(simd, limits, &mut sums);
+/// Writes the sums, finished if they are.
+#[inline(always)]
+fn end<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    block: &mut Block<'_>,
+    row: usize,
+    mut sums: [[S::Vector; N]; R],
+) {
+    if let Some(limits) = block.finish {
+        if let Some(residual) = block.residual {
+            add(simd, block, row, residual, &mut sums);
         }
-        let block = self.block;
-        let to = &mut block.output[self.row * block.row_step + block.column..];
-        if block.columns == N * S::LANES {
-            store_rows::<S, R, N>(simd, &sums, to, block.row_step);
-        } else {
-            let mut copy = [0.0; TILE_MAX_LEN];
-            store_rows::<S, R, N>(simd, &sums, &mut copy, N * S::LANES);
-            copy_rows(&copy, N * S::LANES, (to, block.row_step), (R, block.columns));
-        }
+        clip(simd, limits, &mut sums);
+    }
+    let to = &mut block.output[row * block.row_step + block.column..];
+    if block.columns == N * S::LANES {
+        store_rows::<S, R, N>(simd, &sums, to, block.row_step);
+    } else {
+        let mut copy = [0.0; TILE_MAX_LEN];
+        store_rows::<S, R, N>(simd, &sums, &mut copy, N * S::LANES);
+        copy_rows(&copy, N * S::LANES, (to, block.row_step), (R, block.columns));
     }
 }
 
@@ -190,21 +255,30 @@ pub(super) fn run<S: Simd>(simd: S, block: &mut Block<'_>, rows: usize, vectors:
 }
 
 fn tiles<S: Simd, const N: usize>(simd: S, block: &mut Block<'_>, rows: usize) {
-    let count = rows.div_ceil(S::TILE_ROWS[N - 1]);
-    let mut row = 0;
-    for index in 0..count {
-        let here = (rows - row).div_ceil(count - index);
-        macro_rules! tile {
-            ($($rows:literal)*) => {
-                match here {
-                    $($rows => if const { $rows <= S::TILE_ROWS[N - 1] } {
-                        simd.call(Tile::<$rows, N> { block: &mut *block, row });
-                    })*
-                    _ => {}
-                }
-            };
-        }
-        tile!(1 2 3 4 5 6 7 8);
-        row += here;
+    let count = rows.div_ceil(S::TILE_ROWS[N - 1]).max(1);
+    let (least, more) = (rows / count, rows % count);
+    same_tiles::<S, N>(simd, block, (least + 1, 0, more));
+    same_tiles::<S, N>(simd, block, (least, (least + 1) * more, count - more));
+}
+
+/// Computes `count` tiles of `rows` rows from a row on.
+fn same_tiles<S: Simd, const N: usize>(
+    simd: S,
+    block: &mut Block<'_>,
+    (rows, first_row, count): (usize, usize, usize),
+) {
+    if count == 0 {
+        return;
     }
+    macro_rules! tile {
+        ($($rows:literal)*) => {
+            match rows {
+                $($rows => if const { $rows <= S::TILE_ROWS[N - 1] } {
+                    simd.call(Tiles::<$rows, N> { block, first_row, count });
+                })*
+                _ => {}
+            }
+        };
+    }
+    tile!(1 2 3 4 5 6 7 8);
 }
