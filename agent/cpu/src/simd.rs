@@ -46,6 +46,10 @@ pub(crate) trait Simd: Copy {
     /// The window has no such pixel, or it has not as many.
     fn load_window(self, window: Window<'_>, spot: Spot) -> Self::Vector;
 
+    /// Asks for the cache line of an element, which may lie beyond the slice, to be brought near.
+    #[inline(always)]
+    fn prefetch(self, _from: &[f32], _index: usize) {}
+
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 

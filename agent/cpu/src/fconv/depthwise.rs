@@ -16,9 +16,6 @@ use std::ops::Range;
 /// Output pixels of a tile at most: images of usual networks are 7 pixels wide, 14, 28 and so on.
 const TILE: usize = 7;
 
-/// Bytes of the input rows below a kernel that are read again and again, to stay in the first cache.
-const ROWS_BYTES: usize = 24 << 10;
-
 /// How a layer is computed.
 #[derive(Debug)]
 pub(super) struct Depthwise {
@@ -81,16 +78,8 @@ impl Kernel for Run<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let Self { layer, rows, mut data } = self;
-        let geometry = &layer.geometry;
-        let vectors = geometry.in_c.div_ceil(S::LANES);
-        let vector_bytes = geometry.kernel_h * geometry.in_w * S::LANES * size_of::<f32>();
-        let most = (ROWS_BYTES / vector_bytes).max(2 * 8 / S::LANES);
-        let parts = vectors.div_ceil(most);
-        for part in 0..parts {
-            let part = vectors * part / parts..vectors * (part + 1) / parts;
-            for row in rows.clone() {
-                layer.line(&mut data, (row, row - rows.start), part.clone()).run(simd);
-            }
+        for row in rows.clone() {
+            layer.line(&mut data, (row, row - rows.start)).run(simd);
         }
         if data.activation.needs_pass() {
             simd.call(Pass { activation: data.activation, elements: data.output });
@@ -99,13 +88,8 @@ impl Kernel for Run<'_> {
 }
 
 impl Depthwise {
-    /// Some vectors of channels of an output row, which is the `index`th of the data's.
-    fn line<'a>(
-        &'a self,
-        data: &'a mut Data<'_>,
-        (row, index): (usize, usize),
-        vectors: Range<usize>,
-    ) -> Line<'a> {
+    /// An output row, which is the `index`th of the data's.
+    fn line<'a>(&'a self, data: &'a mut Data<'_>, (row, index): (usize, usize)) -> Line<'a> {
         let geometry = &self.geometry;
         let row_len = geometry.out_w() * geometry.out_c;
         let elements = index * row_len..(index + 1) * row_len;
@@ -121,7 +105,6 @@ impl Depthwise {
             taps: taps.start..taps.end.max(taps.start),
             input: data.input,
             first_row: image * geometry.in_h + if taps.is_empty() { 0 } else { first },
-            vectors,
             weights: data.weights,
             bias: data.bias,
             residual: data.residual.map(|residual| &residual[elements.clone()]),
@@ -138,8 +121,6 @@ struct Line<'a> {
     taps: Range<usize>,
     first_row: usize,
     input: &'a [f32],
-    /// The vectors of channels to compute.
-    vectors: Range<usize>,
     weights: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
@@ -250,7 +231,7 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
         let kernel_w = if K > 0 { K } else { line.geometry.kernel_w };
         let row_len = kernel_w * S::LANES;
         let block_len = line.geometry.kernel_h * row_len;
-        for vector in line.vectors.clone() {
+        for vector in 0..channels.div_ceil(S::LANES) {
             let channel = first_channel(vector, S::LANES, channels);
             let mut sums = [[simd.load(&line.bias[vector * S::LANES..])]; T];
             let weights = &line.weights[vector * block_len..][..block_len];

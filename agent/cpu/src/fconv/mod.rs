@@ -13,6 +13,8 @@
 //! Every output element is summed in an order that depends on the layer alone: results do not depend on how the units are
 //! split over threads.
 
+#![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike, row by row and vector by vector")]
+
 mod activation;
 mod dense;
 mod depthwise;

@@ -22,6 +22,8 @@ pub(super) struct Block<'a> {
     pub(super) depth: usize,
     /// The panel's weights for these taps.
     pub(super) weights: &'a [f32],
+    /// Weights that are needed next; empty if none are.
+    pub(super) next_weights: &'a [f32],
     /// The panel's biases, with which the sums start; without, they go on from what the output holds.
     pub(super) bias: Option<&'a [f32]>,
     /// Output rows.
@@ -51,25 +53,27 @@ impl<const R: usize, const N: usize> Kernel for Tiles<'_, '_, R, N> {
     fn run<S: Simd>(self, simd: S) {
         let Self { block, first_row, count } = self;
         let len = block.depth * N * S::LANES;
+        let mut next = block.next_weights;
         for row in (first_row..).step_by(R).take(count) {
             let mut sums = start::<S, R, N>(simd, block, row);
             match block.rows {
                 Rows::Steps { input, step } => {
                     let rows = steps(&input[row * step..], step, block.depth);
-                    multiply::<S, R, N>(simd, rows, &block.weights[..len], &mut sums);
+                    multiply::<S, R, N>(simd, rows, (&block.weights[..len], &mut next), &mut sums);
                 }
                 Rows::Table { source, offsets, step, taps } => {
                     for tap in 0..taps {
                         let offsets = &offsets[tap * step + row..][..R];
                         if let Some(rows) = source.rows(offsets, block.depth, block.skip_padding) {
                             let weights = &block.weights[tap * len..][..len];
-                            multiply::<S, R, N>(simd, rows, weights, &mut sums);
+                            multiply::<S, R, N>(simd, rows, (weights, &mut next), &mut sums);
                         }
                     }
                 }
             }
             end(simd, block, row, sums);
         }
+        block.next_weights = next;
     }
 }
 
@@ -90,21 +94,30 @@ fn steps<const R: usize>(input: &[f32], step: usize, depth: usize) -> [&[f32]; R
 /// Elements of a row that one turn of the innermost loop takes: so few turns that the processor foresees the last.
 const UNROLL: usize = 4;
 
-/// Adds the products of equally long rows with a panel's weights.
+/// Floats of a cache line.
+const LINE_LEN: usize = 16;
+
+/// Adds the products of equally long rows with a panel's weights, and brings others near meanwhile: weights are too many
+/// for the caches, and each panel's come in at a stroke otherwise.
 #[inline(always)]
 fn multiply<S: Simd, const R: usize, const N: usize>(
     simd: S,
     rows: [&[f32]; R],
-    weights: &[f32],
+    (weights, next): (&[f32], &mut &[f32]),
     sums: &mut [[S::Vector; N]; R],
 ) {
     let depth = rows[0].len();
+    let ahead = *next;
+    *next = &ahead[(depth / UNROLL * LINE_LEN).min(ahead.len())..];
     let mut turns: [&[[f32; UNROLL]]; R] = [&[]; R];
     for i in 0..R {
         turns[i] = &rows[i].as_chunks().0[..depth / UNROLL];
     }
     let width = N * S::LANES;
     for (turn, weights) in (0..depth / UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
+        if !ahead.is_empty() {
+            simd.prefetch(ahead, turn * LINE_LEN);
+        }
         for k in 0..UNROLL {
             let mut columns = [simd.splat(0.0); N];
             for j in 0..N {
@@ -262,6 +275,7 @@ fn tiles<S: Simd, const N: usize>(simd: S, block: &mut Block<'_>, rows: usize) {
 }
 
 /// Computes `count` tiles of `rows` rows from a row on.
+#[allow(clippy::collapsible_match, reason = "a guard would still compile tiles that the registers do not hold")]
 fn same_tiles<S: Simd, const N: usize>(
     simd: S,
     block: &mut Block<'_>,
