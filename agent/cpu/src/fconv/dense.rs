@@ -18,7 +18,7 @@ use std::ops::Range;
 const PANEL_BLOCK_BYTES: usize = 24 << 10;
 
 /// Bytes of input that one block of rows reads with each part of the products, to stay in the second cache.
-const ROW_BLOCK_BYTES: usize = 96 << 10;
+const ROW_BLOCK_BYTES: usize = 128 << 10;
 
 /// Rows of a block, at least and at most.
 const BLOCK_ROWS: [usize; 2] = [24, 240];

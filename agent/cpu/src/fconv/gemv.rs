@@ -126,6 +126,12 @@ fn one_panel<S: Simd>(simd: S, panel: &Panel, one: One<'_>) {
 /// Products in a row that have sums of their own, so that they need not wait for each other.
 const UNROLL: usize = 4;
 
+/// Floats of a cache line.
+const LINE_LEN: usize = 16;
+
+/// Floats by which weights are asked for ahead: more than a page, at whose end the processor's own foresight stops.
+const AHEAD_LEN: usize = 1024;
+
 struct Columns<'a, const N: usize>(One<'a>);
 
 impl<const N: usize> Kernel for Columns<'_, N> {
@@ -143,6 +149,9 @@ impl<const N: usize> Kernel for Columns<'_, N> {
         let (input, input_rest) = one.input.split_at(whole);
         let (weights, weights_rest) = one.weights.split_at(whole * width);
         for (input, weights) in input.chunks_exact(UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
+            for line in 0..UNROLL * width / LINE_LEN {
+                simd.prefetch(weights, AHEAD_LEN + line * LINE_LEN);
+            }
             for i in 0..UNROLL {
                 let element = simd.splat(input[i]);
                 for j in 0..N {
