@@ -44,6 +44,8 @@ struct Tiles<'a, 'b, const R: usize, const N: usize> {
     block: &'a mut Block<'b>,
     first_row: usize,
     count: usize,
+    /// How slowly the next weights are asked for: once in so many turns of the innermost loop, as a power of two.
+    pace: u32,
 }
 
 impl<const R: usize, const N: usize> Kernel for Tiles<'_, '_, R, N> {
@@ -51,7 +53,7 @@ impl<const R: usize, const N: usize> Kernel for Tiles<'_, '_, R, N> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { block, first_row, count } = self;
+        let Self { block, first_row, count, pace } = self;
         let len = block.depth * N * S::LANES;
         let mut next = block.next_weights;
         for row in (first_row..).step_by(R).take(count) {
@@ -59,14 +61,14 @@ impl<const R: usize, const N: usize> Kernel for Tiles<'_, '_, R, N> {
             match block.rows {
                 Rows::Steps { input, step } => {
                     let rows = steps(&input[row * step..], step, block.depth);
-                    multiply::<S, R, N>(simd, rows, (&block.weights[..len], &mut next), &mut sums);
+                    multiply::<S, R, N>(simd, rows, (&block.weights[..len], &mut next, pace), &mut sums);
                 }
                 Rows::Table { source, offsets, step, taps } => {
                     for tap in 0..taps {
                         let offsets = &offsets[tap * step + row..][..R];
                         if let Some(rows) = source.rows(offsets, block.depth, block.skip_padding) {
                             let weights = &block.weights[tap * len..][..len];
-                            multiply::<S, R, N>(simd, rows, (weights, &mut next), &mut sums);
+                            multiply::<S, R, N>(simd, rows, (weights, &mut next, pace), &mut sums);
                         }
                     }
                 }
@@ -94,6 +96,10 @@ fn steps<const R: usize>(input: &[f32], step: usize, depth: usize) -> [&[f32]; R
 /// Elements of a row that one turn of the innermost loop takes: so few turns that the processor foresees the last.
 const UNROLL: usize = 4;
 
+/// Tiles of a panel from which on there is time to ask for the next one's weights at half the speed, which leaves the way
+/// free for the input.
+const SLOW_TILES: usize = 2 * UNROLL;
+
 /// Floats of a cache line.
 const LINE_LEN: usize = 16;
 
@@ -103,12 +109,13 @@ const LINE_LEN: usize = 16;
 fn multiply<S: Simd, const R: usize, const N: usize>(
     simd: S,
     rows: [&[f32]; R],
-    (weights, next): (&[f32], &mut &[f32]),
+    (weights, next, pace): (&[f32], &mut &[f32], u32),
     sums: &mut [[S::Vector; N]; R],
 ) {
     let depth = rows[0].len();
     let ahead = *next;
-    *next = &ahead[(depth / UNROLL * LINE_LEN).min(ahead.len())..];
+    let lines = (N * S::LANES / LINE_LEN).max(1);
+    *next = &ahead[(((depth / UNROLL) >> pace) * lines * LINE_LEN).min(ahead.len())..];
     let mut turns: [&[[f32; UNROLL]]; R] = [&[]; R];
     for i in 0..R {
         turns[i] = &rows[i].as_chunks().0[..depth / UNROLL];
@@ -116,7 +123,9 @@ fn multiply<S: Simd, const R: usize, const N: usize>(
     let width = N * S::LANES;
     for (turn, weights) in (0..depth / UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
         if !ahead.is_empty() {
-            simd.prefetch(ahead, turn * LINE_LEN);
+            for line in 0..lines {
+                simd.prefetch(ahead, ((turn >> pace) * lines + line) * LINE_LEN);
+            }
         }
         for k in 0..UNROLL {
             let mut columns = [simd.splat(0.0); N];
@@ -269,9 +278,10 @@ pub(super) fn run<S: Simd>(simd: S, block: &mut Block<'_>, rows: usize, vectors:
 
 fn tiles<S: Simd, const N: usize>(simd: S, block: &mut Block<'_>, rows: usize) {
     let count = rows.div_ceil(S::TILE_ROWS[N - 1]).max(1);
+    let pace = u32::from(count >= SLOW_TILES);
     let (least, more) = (rows / count, rows % count);
-    same_tiles::<S, N>(simd, block, (least + 1, 0, more));
-    same_tiles::<S, N>(simd, block, (least, (least + 1) * more, count - more));
+    same_tiles::<S, N>(simd, block, (least + 1, 0, more), pace);
+    same_tiles::<S, N>(simd, block, (least, (least + 1) * more, count - more), pace);
 }
 
 /// Computes `count` tiles of `rows` rows from a row on.
@@ -280,6 +290,7 @@ fn same_tiles<S: Simd, const N: usize>(
     simd: S,
     block: &mut Block<'_>,
     (rows, first_row, count): (usize, usize, usize),
+    pace: u32,
 ) {
     if count == 0 {
         return;
@@ -288,7 +299,7 @@ fn same_tiles<S: Simd, const N: usize>(
         ($($rows:literal)*) => {
             match rows {
                 $($rows => if const { $rows <= S::TILE_ROWS[N - 1] } {
-                    simd.call(Tiles::<$rows, N> { block, first_row, count });
+                    simd.call(Tiles::<$rows, N> { block, first_row, count, pace });
                 })*
                 _ => {}
             }
