@@ -79,17 +79,21 @@ fn rate(isa: Isa, geometry: &Conv2d) -> f64 {
     let depth = geometry.in_c / geometry.groups * geometry.kernel_h * geometry.kernel_w;
     let weights = vec![0.01; geometry.out_c * depth];
     let bias = vec![0.5; geometry.out_c];
-    let layer = Conv::new(isa, &ConvSpec {
-        geometry: *geometry,
-        weights: &weights,
-        bias: Some(&bias),
-        activation: Activation::Clip { min: 0.0, max: 6.0 },
-        residual: false,
-    });
+    let layer = Conv::new(
+        isa,
+        &ConvSpec {
+            geometry: *geometry,
+            weights: &weights,
+            bias: Some(&bias),
+            activation: Activation::Clip { min: 0.0, max: 6.0 },
+            residual: false,
+        },
+    );
     let input = vec![0.25; geometry.in_len() + layer.input_slack_bytes() / 4];
     let mut output = vec![0.0; geometry.out_len()];
     let mut scratch = vec![0; layer.scratch_bytes()];
-    let mut run = || layer.run(0..layer.units(), black_box(&input), None, black_box(&mut output), &mut scratch);
+    let mut run =
+        || layer.run(0..layer.units(), black_box(&input), None, black_box(&mut output), &mut scratch);
     let mut seconds = |count: usize| {
         let start = Instant::now();
         (0..count).for_each(|_| run());

@@ -48,7 +48,8 @@ impl Depthwise {
             let first = first_channel(block, self.lanes, self.geometry.in_c);
             for lane in 0..self.lanes.min(self.geometry.in_c) {
                 for tap in 0..taps {
-                    packed[0][(block * taps + tap) * self.lanes + lane] = weights[(first + lane) * taps + tap];
+                    packed[0][(block * taps + tap) * self.lanes + lane] =
+                        weights[(first + lane) * taps + tap];
                 }
                 packed[1][block * self.lanes + lane] = bias.map_or(0.0, |bias| bias[first + lane]);
             }

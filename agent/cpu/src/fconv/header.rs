@@ -72,13 +72,14 @@ fn sizes(geometry: &Conv2d) -> [usize; 16] {
         groups,
     } = geometry;
     [
-        batch, in_h, in_w, in_c, out_c, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left,
-        bottom, right, groups,
+        batch, in_h, in_w, in_c, out_c, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top,
+        left, bottom, right, groups,
     ]
 }
 
 const fn geometry_of(sizes: [usize; 16]) -> Conv2d {
-    let [batch, in_h, in_w, in_c, out_c, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, ..] = sizes;
+    let [batch, in_h, in_w, in_c, out_c, kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, ..] =
+        sizes;
     let [.., top, left, bottom, right, groups] = sizes;
     Conv2d {
         batch,

@@ -193,14 +193,8 @@ impl MatMul {
             gather(spec, a, rows.clone(), copy);
             (&*copy, 0..rows.len())
         };
-        let data = Data {
-            weights,
-            bias: packed_bias,
-            input,
-            residual: None,
-            activation: spec.activation,
-            output,
-        };
+        let data =
+            Data { weights, bias: packed_bias, input, residual: None, activation: spec.activation, output };
         self.dense.run(rows, data, scratch.rest());
     }
 }

@@ -13,7 +13,10 @@
 //! Every output element is summed in an order that depends on the layer alone: results do not depend on how the units are
 //! split over threads.
 
-#![allow(clippy::needless_range_loop, reason = "register tiles are indexed alike, row by row and vector by vector")]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "register tiles are indexed alike, row by row and vector by vector"
+)]
 
 mod activation;
 mod dense;
@@ -177,7 +180,9 @@ impl Conv {
     #[must_use]
     pub fn output_range(&self, units: Range<usize>) -> Range<usize> {
         match &self.kind {
-            Kind::Dense(_) => units.start * self.header.geometry.out_c..units.end * self.header.geometry.out_c,
+            Kind::Dense(_) => {
+                units.start * self.header.geometry.out_c..units.end * self.header.geometry.out_c
+            }
             Kind::Gemv(gemv) => gemv.output_range(units),
             Kind::Depthwise(_) => {
                 let row = self.header.geometry.out_w() * self.header.geometry.out_c;

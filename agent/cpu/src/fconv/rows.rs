@@ -40,7 +40,12 @@ impl<'a> Source<'a> {
 
     /// `len` elements from each offset on; `None` where all are padding and that may be left out.
     #[inline(always)]
-    pub(super) fn rows<const R: usize>(self, offsets: &[u32], len: usize, skip_padding: bool) -> Option<[&'a [f32]; R]> {
+    pub(super) fn rows<const R: usize>(
+        self,
+        offsets: &[u32],
+        len: usize,
+        skip_padding: bool,
+    ) -> Option<[&'a [f32]; R]> {
         let mut rows: [&[f32]; R] = [&[]; R];
         let (mut any, mut all) = (0, PATCH);
         for i in 0..R {
@@ -108,7 +113,8 @@ impl Taps {
             let (column, row) = (pixel % out_w, pixel / out_w);
             let columns = column..out_w.min(column + pixels.end - pixel);
             for ky in 0..geometry.kernel_h {
-                let y = (row % out_h * geometry.stride_h + ky * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
+                let y = (row % out_h * geometry.stride_h + ky * geometry.dilation_h)
+                    .wrapping_sub(geometry.pad[0]);
                 let line = (y < geometry.in_h).then(|| (row / out_h * geometry.in_h + y) * geometry.in_w);
                 let tap_step = pixels.len();
                 if self.wide {
@@ -170,7 +176,11 @@ impl Taps {
             let to = &mut to[column - columns.start..];
             if x >= left && x + geometry.kernel_w <= padded {
                 let whole = ((padded - geometry.kernel_w - x) / geometry.stride_w + 1).min(to.len());
-                count_up(&mut to[..whole], (line + x - left) * geometry.in_c, geometry.stride_w * geometry.in_c);
+                count_up(
+                    &mut to[..whole],
+                    (line + x - left) * geometry.in_c,
+                    geometry.stride_w * geometry.in_c,
+                );
                 column += whole;
                 continue;
             }

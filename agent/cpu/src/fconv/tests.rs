@@ -62,13 +62,16 @@ impl Case {
     }
 
     fn layer(&self, isa: Isa) -> Conv {
-        Conv::new(isa, &ConvSpec {
-            geometry: self.geometry,
-            weights: &self.weights,
-            bias: self.bias.as_deref(),
-            activation: self.activation,
-            residual: self.residual.is_some(),
-        })
+        Conv::new(
+            isa,
+            &ConvSpec {
+                geometry: self.geometry,
+                weights: &self.weights,
+                bias: self.bias.as_deref(),
+                activation: self.activation,
+                residual: self.residual.is_some(),
+            },
+        )
     }
 
     /// The sum of an output element before the activation, and of the products' sizes.
@@ -165,20 +168,22 @@ fn geometries() -> impl Strategy<Value = Conv2d> {
     let kernel = (1usize..6, 1usize..6, 1usize..4, 1usize..4, 1usize..3, 1usize..3);
     let pads = (0usize..4, 0usize..4, 0usize..4, 0usize..4);
     (1usize..3, 1usize..12, 1usize..14, channels(), kernel, pads).prop_map(
-        |(batch, in_h, in_w, (groups, in_c, out_c), (kh, kw, sh, sw, dh, dw), (top, left, bottom, right))| Conv2d {
-            batch,
-            in_h,
-            in_w,
-            in_c: in_c * groups,
-            out_c: out_c * groups,
-            kernel_h: kh,
-            kernel_w: kw,
-            stride_h: sh,
-            stride_w: sw,
-            dilation_h: dh,
-            dilation_w: dw,
-            pad: [top, left, bottom, right],
-            groups,
+        |(batch, in_h, in_w, (groups, in_c, out_c), (kh, kw, sh, sw, dh, dw), (top, left, bottom, right))| {
+            Conv2d {
+                batch,
+                in_h,
+                in_w,
+                in_c: in_c * groups,
+                out_c: out_c * groups,
+                kernel_h: kh,
+                kernel_w: kw,
+                stride_h: sh,
+                stride_w: sw,
+                dilation_h: dh,
+                dilation_w: dw,
+                pad: [top, left, bottom, right],
+                groups,
+            }
         },
     )
 }
@@ -261,7 +266,9 @@ fn deep_products_are_cut_and_blocks_of_rows_too() {
 
 #[test]
 fn values_that_are_no_numbers_come_through() {
-    for geometry in [square(5, 16, 16, 3), square(1, 16, 20, 1), Conv2d { groups: 16, ..square(5, 16, 16, 3) }] {
+    for geometry in
+        [square(5, 16, 16, 3), square(1, 16, 20, 1), Conv2d { groups: 16, ..square(5, 16, 16, 3) }]
+    {
         for activation in [Activation::None, Activation::RELU, Activation::HardSwish, Activation::Silu] {
             let mut case = Case::new(geometry, activation, true, false);
             case.input.fill(f32::NAN);

@@ -114,8 +114,7 @@ fn multiply<S: Simd, const R: usize, const N: usize>(
 ) {
     let depth = rows[0].len();
     let ahead = *next;
-    let lines = (N * S::LANES / LINE_LEN).max(1);
-    *next = &ahead[(((depth / UNROLL) >> pace) * lines * LINE_LEN).min(ahead.len())..];
+    *next = &ahead[(((depth / UNROLL) >> pace) * LINE_LEN).min(ahead.len())..];
     let mut turns: [&[[f32; UNROLL]]; R] = [&[]; R];
     for i in 0..R {
         turns[i] = &rows[i].as_chunks().0[..depth / UNROLL];
@@ -123,9 +122,7 @@ fn multiply<S: Simd, const R: usize, const N: usize>(
     let width = N * S::LANES;
     for (turn, weights) in (0..depth / UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
         if !ahead.is_empty() {
-            for line in 0..lines {
-                simd.prefetch(ahead, ((turn >> pace) * lines + line) * LINE_LEN);
-            }
+            simd.prefetch(ahead, (turn >> pace) * LINE_LEN);
         }
         for k in 0..UNROLL {
             let mut columns = [simd.splat(0.0); N];
@@ -285,7 +282,10 @@ fn tiles<S: Simd, const N: usize>(simd: S, block: &mut Block<'_>, rows: usize) {
 }
 
 /// Computes `count` tiles of `rows` rows from a row on.
-#[allow(clippy::collapsible_match, reason = "a guard would still compile tiles that the registers do not hold")]
+#[allow(
+    clippy::collapsible_match,
+    reason = "a guard would still compile tiles that the registers do not hold"
+)]
 fn same_tiles<S: Simd, const N: usize>(
     simd: S,
     block: &mut Block<'_>,
