@@ -6,8 +6,8 @@ use crate::{geometry::Conv2d, isa::Isa};
 /// Says what the numbers and the packed data after them mean: another number, another layout.
 const VERSION: u64 = 0x6663_6f6e_7600_0002;
 
-/// Pixels, channels or other sizes are at most this.
-const SIZE_MAX: usize = 1 << 31;
+/// Pixels, channels and other sizes are below this, so that sums of a few of them fit 32 bits.
+const SIZE_MAX: usize = 1 << 28;
 
 /// The version, the instruction set, 16 sizes, the activation, the residual, whether the weights are finite.
 const WORDS: usize = 2 + 16 + 3 + 2;

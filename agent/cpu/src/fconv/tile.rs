@@ -124,18 +124,14 @@ fn multiply<S: Simd, const R: usize, const N: usize>(
         if !ahead.is_empty() {
             simd.prefetch(ahead, (turn >> pace) * LINE_LEN);
         }
-        for k in 0..UNROLL {
-            let mut columns = [simd.splat(0.0); N];
-            for j in 0..N {
-                columns[j] = simd.load(&weights[k * width + j * S::LANES..]);
-            }
-            for i in 0..R {
-                let element = simd.splat(turns[i][turn][k]);
-                for j in 0..N {
-                    sums[i][j] = simd.mul_add(element, columns[j], sums[i][j]);
-                }
-            }
+        let mut quads = [simd.quad(&turns[0][turn]); R];
+        for i in 1..R {
+            quads[i] = simd.quad(&turns[i][turn]);
         }
+        multiply_lane::<S, R, N, 0>(simd, quads, weights, sums);
+        multiply_lane::<S, R, N, 1>(simd, quads, &weights[width..], sums);
+        multiply_lane::<S, R, N, 2>(simd, quads, &weights[2 * width..], sums);
+        multiply_lane::<S, R, N, 3>(simd, quads, &weights[3 * width..], sums);
     }
     let whole = depth / UNROLL * UNROLL;
     for (k, weights) in (whole..depth).zip(weights[whole * width..].chunks_exact(width)) {
@@ -144,6 +140,25 @@ fn multiply<S: Simd, const R: usize, const N: usize>(
             for j in 0..N {
                 sums[i][j] = simd.mul_add(element, simd.load(&weights[j * S::LANES..]), sums[i][j]);
             }
+        }
+    }
+}
+
+/// Adds the products of one of each row's four elements.
+#[inline(always)]
+fn multiply_lane<S: Simd, const R: usize, const N: usize, const LANE: i32>(
+    simd: S,
+    quads: [S::Quad<'_>; R],
+    weights: &[f32],
+    sums: &mut [[S::Vector; N]; R],
+) {
+    let mut columns = [simd.splat(0.0); N];
+    for j in 0..N {
+        columns[j] = simd.load(&weights[j * S::LANES..]);
+    }
+    for i in 0..R {
+        for j in 0..N {
+            sums[i][j] = simd.mul_add_lane::<LANE>(quads[i], columns[j], sums[i][j]);
         }
     }
 }

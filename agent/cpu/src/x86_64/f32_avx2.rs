@@ -32,6 +32,7 @@ const LANES: usize = 8;
 
 impl Simd for Avx2 {
     type Vector = __m256;
+    type Quad<'a> = &'a [f32; 4];
     const LANES: usize = LANES;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 3];
 
@@ -97,6 +98,21 @@ impl Simd for Avx2 {
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> &[f32; 4] {
+        from
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: &[f32; 4],
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector {
+        self.mul_add(self.splat(quad[LANE as usize]), b, c)
     }
 
     #[inline(always)]

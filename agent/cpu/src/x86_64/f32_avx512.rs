@@ -32,6 +32,7 @@ const LANES: usize = 16;
 
 impl Simd for Avx512 {
     type Vector = __m512;
+    type Quad<'a> = &'a [f32; 4];
     const LANES: usize = LANES;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 8, 8];
 
@@ -97,6 +98,21 @@ impl Simd for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> &[f32; 4] {
+        from
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: &[f32; 4],
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector {
+        self.mul_add(self.splat(quad[LANE as usize]), b, c)
     }
 
     #[inline(always)]
