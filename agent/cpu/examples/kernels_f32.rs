@@ -24,7 +24,7 @@ fn main() -> Result<(), whimbrel_cpu::isa::UnknownIsa> {
     let part = arguments.next().unwrap_or_default();
     for isa in isas {
         // A product of one register tile's rows that stays in the first cache comes closest to the multipliers' speed.
-        let roof = rate(isa, &Conv2d::matmul(24, 240, 16 * 3));
+        let roof = rate(isa, &Conv2d::matmul(48, 384, 16 * 3));
         println!("{isa}: {roof:.1} GMAC/s in the first cache");
         for (name, geometry) in layers().into_iter().filter(|(name, _)| name.contains(&part)) {
             let rate = rate(isa, &geometry);

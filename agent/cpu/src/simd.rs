@@ -16,6 +16,9 @@ pub(crate) trait Simd: Copy {
     /// One vector.
     type Vector: Copy;
 
+    /// Four elements, of which each is multiplied by whole vectors.
+    type Quad<'a>: Copy;
+
     /// Floats of a vector.
     const LANES: usize;
 
@@ -46,6 +49,10 @@ pub(crate) trait Simd: Copy {
     /// The window has no such pixel, or it has not as many.
     fn load_window(self, window: Window<'_>, spot: Spot) -> Self::Vector;
 
+    /// Asks for the cache line of an element, which may lie beyond the slice, to be brought near.
+    #[inline(always)]
+    fn prefetch(self, _from: &[f32], _index: usize) {}
+
     /// `a + b`.
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
@@ -57,6 +64,17 @@ pub(crate) trait Simd: Copy {
 
     /// `a * b + c`, rounded once where the instruction set can.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+
+    /// Four elements.
+    fn quad(self, from: &[f32; 4]) -> Self::Quad<'_>;
+
+    /// One of four elements by `b`, and `c`.
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: Self::Quad<'_>,
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector;
 
     /// The greater of the two; `x` where it is not a number.
     fn max(self, bound: Self::Vector, x: Self::Vector) -> Self::Vector;
@@ -203,6 +221,7 @@ fn map2(a: [f32; 4], b: [f32; 4], f: impl Fn(f32, f32) -> f32) -> [f32; 4] {
 
 impl Simd for Portable {
     type Vector = [f32; PORTABLE_LANES];
+    type Quad<'a> = &'a [f32; 4];
     const LANES: usize = PORTABLE_LANES;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [4, 4, 3];
 
@@ -250,6 +269,21 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
         self.add(self.mul(a, b), c)
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> &[f32; 4] {
+        from
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: &[f32; 4],
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector {
+        self.mul_add(self.splat(quad[LANE as usize]), b, c)
     }
 
     #[inline(always)]

@@ -8,6 +8,8 @@ use crate::{
 use std::arch::aarch64::{
     float32x4_t, vaddq_f32, vaddq_s32, vcvtnq_s32_f32, vdivq_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32,
     vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32, vrndnq_f32, vshlq_n_s32, vst1q_f32,
+    vfmaq_laneq_f32, vld1q_f32, vmaxq_f32, vminq_f32, vmulq_f32, vreinterpretq_f32_s32, vrndnq_f32,
+    vshlq_n_s32, vst1q_f32,
 };
 
 /// The proof that this machine has Advanced SIMD.
@@ -30,8 +32,9 @@ const LANES: usize = 4;
 
 impl Simd for Neon {
     type Vector = float32x4_t;
+    type Quad<'a> = float32x4_t;
     const LANES: usize = LANES;
-    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 8, 8];
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 8, 6];
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
@@ -89,6 +92,17 @@ impl Simd for Neon {
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { vfmaq_f32(c, a, b) }
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> float32x4_t {
+        self.load(from)
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(self, quad: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        // SAFETY: `self` is the proof that the machine has the instructions.
+        unsafe { vfmaq_laneq_f32::<LANE>(c, b, quad) }
     }
 
     #[inline(always)]

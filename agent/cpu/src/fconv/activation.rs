@@ -1,4 +1,4 @@
-//! Activations: the cheap ones while the sums are in registers, those with an exponential in a pass over fresh rows.
+//! Activations: limits while the sums are in registers, the others in a pass over fresh rows.
 
 use crate::simd::{Kernel, Simd};
 
@@ -29,9 +29,17 @@ impl Activation {
     /// Relu.
     pub const RELU: Self = Self::Clip { min: 0.0, max: f32::INFINITY };
 
-    /// Whether it is applied in a pass of its own.
+    /// The limits, where it is nothing else: NaN stays NaN even between infinite ones.
+    pub(super) const fn limits(self) -> (f32, f32) {
+        match self {
+            Self::Clip { min, max } => (min, max),
+            _ => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+
+    /// Whether it is more than limits, and applied in a pass over fresh rows.
     pub(super) const fn needs_pass(self) -> bool {
-        matches!(self, Self::Sigmoid | Self::Silu)
+        !matches!(self, Self::None | Self::Clip { .. })
     }
 
     /// A number for its kind, and its parameters.
@@ -103,16 +111,22 @@ impl Activation {
     }
 }
 
+/// Limits each vector of a tile.
 #[inline(always)]
-fn each<V: Copy, const R: usize, const N: usize>(tile: &mut [[V; N]; R], apply: impl Fn(V) -> V) {
-    for row in tile {
-        for vector in row {
-            *vector = apply(*vector);
+pub(super) fn clip<S: Simd, const R: usize, const N: usize>(
+    simd: S,
+    (min, max): (f32, f32),
+    tile: &mut [[S::Vector; N]; R],
+) {
+    let (min, max) = (simd.splat(min), simd.splat(max));
+    for i in 0..R {
+        for j in 0..N {
+            tile[i][j] = simd.min(max, simd.max(min, tile[i][j]));
         }
     }
 }
 
-/// Applies an activation with an exponential to elements in place; the others leave them as they are.
+/// Applies an activation that is more than limits to elements in place.
 pub(super) struct Pass<'a> {
     pub(super) activation: Activation,
     pub(super) elements: &'a mut [f32],
@@ -123,18 +137,35 @@ impl Kernel for Pass<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        if !self.activation.needs_pass() {
-            return;
+        let (zero, half, one) = (simd.splat(0.0), simd.splat(0.5), simd.splat(1.0));
+        match self.activation {
+            Activation::None | Activation::Clip { .. } => {}
+            Activation::LeakyRelu(slope) => {
+                let slope = simd.splat(slope);
+                map(simd, self.elements, |x| simd.mul_add(slope, simd.min(zero, x), simd.max(zero, x)));
+            }
+            Activation::HardSwish => {
+                let sixth = simd.splat(1.0 / 6.0);
+                map(simd, self.elements, |x| {
+                    let gate = simd.mul_add(x, sixth, half);
+                    simd.mul(x, simd.min(one, simd.max(zero, gate)))
+                });
+            }
+            Activation::Sigmoid => map(simd, self.elements, |x| {
+                simd.div(one, simd.add(one, simd.exp(simd.mul(x, simd.splat(-1.0)))))
+            }),
+            Activation::Silu => map(simd, self.elements, |x| {
+                simd.div(x, simd.add(one, simd.exp(simd.mul(x, simd.splat(-1.0)))))
+            }),
         }
-        let weighted = self.activation == Activation::Silu;
-        let one = simd.splat(1.0);
-        for elements in self.elements.chunks_mut(S::LANES) {
-            let len = elements.len();
-            let x = simd.load_some(elements, len);
-            let power = simd.exp(simd.mul(x, simd.splat(-1.0)));
-            let numerator = if weighted { x } else { one };
-            let y = simd.div(numerator, simd.add(one, power));
-            simd.store_some(y, elements, len);
-        }
+    }
+}
+
+#[inline(always)]
+fn map<S: Simd>(simd: S, elements: &mut [f32], apply: impl Fn(S::Vector) -> S::Vector) {
+    for elements in elements.chunks_mut(S::LANES) {
+        let len = elements.len();
+        let x = simd.load_some(elements, len);
+        simd.store_some(apply(x), elements, len);
     }
 }

@@ -1,7 +1,7 @@
 //! Convolutions of each channel on its own, a few output pixels of a vector of channels at a time.
 
 use super::{
-    activation::{Activation, Pass},
+    activation::{Pass, clip},
     dense::Data,
     panels::lanes,
 };
@@ -13,8 +13,8 @@ use crate::{
 };
 use std::ops::Range;
 
-/// Output pixels of a tile.
-const TILE: usize = 4;
+/// Output pixels of a tile at most: images of usual networks are 7 pixels wide, 14, 28 and so on.
+const TILE: usize = 7;
 
 /// How a layer is computed.
 #[derive(Debug)]
@@ -78,32 +78,40 @@ impl Kernel for Run<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let Self { layer, rows, data } = self;
-        let geometry = &layer.geometry;
-        let row_len = geometry.out_w() * geometry.out_c;
-        for (index, row) in rows.enumerate() {
-            let elements = index * row_len..(index + 1) * row_len;
-            let (image, y) = (row / geometry.out_h(), row % geometry.out_h());
-            let start = y * geometry.stride_h;
-            // Kernel rows above the image, and up to its end.
-            let skipped = geometry.pad[0].saturating_sub(start).div_ceil(geometry.dilation_h);
-            let below = (geometry.in_h + geometry.pad[0]).saturating_sub(start).div_ceil(geometry.dilation_h);
-            let taps = skipped.min(geometry.kernel_h)..below.min(geometry.kernel_h);
-            let first = (start + skipped * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
-            let line = Line {
-                geometry,
-                taps: taps.start..taps.end.max(taps.start),
-                input: data.input,
-                first_row: image * geometry.in_h + if taps.is_empty() { 0 } else { first },
-                weights: data.weights,
-                bias: data.bias,
-                residual: data.residual.map(|residual| &residual[elements.clone()]),
-                activation: data.activation,
-                output: &mut data.output[elements],
-            };
-            line.run(simd);
+        let Self { layer, rows, mut data } = self;
+        for row in rows.clone() {
+            layer.line(&mut data, (row, row - rows.start)).run(simd);
         }
-        simd.call(Pass { activation: data.activation, elements: data.output });
+        if data.activation.needs_pass() {
+            simd.call(Pass { activation: data.activation, elements: data.output });
+        }
+    }
+}
+
+impl Depthwise {
+    /// An output row, which is the `index`th of the data's.
+    fn line<'a>(&'a self, data: &'a mut Data<'_>, (row, index): (usize, usize)) -> Line<'a> {
+        let geometry = &self.geometry;
+        let row_len = geometry.out_w() * geometry.out_c;
+        let elements = index * row_len..(index + 1) * row_len;
+        let (image, y) = (row / geometry.out_h(), row % geometry.out_h());
+        let start = y * geometry.stride_h;
+        // Kernel rows above the image, and up to its end.
+        let above = geometry.pad[0].saturating_sub(start).div_ceil(geometry.dilation_h);
+        let end = (geometry.in_h + geometry.pad[0]).saturating_sub(start).div_ceil(geometry.dilation_h);
+        let taps = above.min(geometry.kernel_h)..end.min(geometry.kernel_h);
+        let first = (start + above * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
+        Line {
+            geometry,
+            taps: taps.start..taps.end.max(taps.start),
+            input: data.input,
+            first_row: image * geometry.in_h + if taps.is_empty() { 0 } else { first },
+            weights: data.weights,
+            bias: data.bias,
+            residual: data.residual.map(|residual| &residual[elements.clone()]),
+            limits: data.activation.limits(),
+            output: &mut data.output[elements],
+        }
     }
 }
 
@@ -117,13 +125,17 @@ struct Line<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
-    activation: Activation,
+    limits: (f32, f32),
     output: &'a mut [f32],
 }
 
 impl Line<'_> {
     fn run<S: Simd>(self, simd: S) {
         let geometry = self.geometry;
+        let [_, left, _, right] = geometry.pad;
+        if left.max(right) > geometry.kernel_w / 2 {
+            return simd.call(Tiles::<0, 0>(self));
+        }
         match (geometry.kernel_w, geometry.stride_w, geometry.dilation_w) {
             (3, 1, 1) => simd.call(Tiles::<3, 1>(self)),
             (3, 2, 1) => simd.call(Tiles::<3, 2>(self)),
@@ -145,32 +157,41 @@ impl<const K: usize, const P: usize> Kernel for Tiles<'_, K, P> {
         let out_w = self.0.geometry.out_w();
         let mut column = 0;
         while column < out_w {
-            let here = (out_w - column).min(TILE);
-            match here {
+            column += match out_w - column {
                 1 => self.tile::<S, 1>(simd, column),
-                2 => self.tile::<S, 2>(simd, column),
-                3 => self.tile::<S, 3>(simd, column),
-                _ => self.tile::<S, TILE>(simd, column),
-            }
-            column += here;
+                2 | 3 => self.tile::<S, 2>(simd, column),
+                TILE.. if P == 1 => self.tile::<S, TILE>(simd, column),
+                _ => self.tile::<S, 4>(simd, column),
+            };
         }
     }
 }
 
-/// The pixels of each input row that a tile reads: those of them that are padding on the left, and the window of the others.
+/// The pixels of each input row that a tile reads: how many are padding on the left, and the window of the others.
 #[derive(Clone, Copy)]
 struct View<'a> {
     window: Window<'a>,
     padding: usize,
     pixels: usize,
+    /// The pixels that are padding in no tile.
+    core: Window<'a>,
 }
 
 impl<const K: usize, const P: usize> Tiles<'_, K, P> {
-    /// `T` output pixels from a column on.
+    /// Pixels of an input row that so many output pixels read.
     #[inline(always)]
-    fn tile<S: Simd, const T: usize>(&mut self, simd: S, column: usize) {
+    fn span(geometry: &Conv2d, pixels: usize) -> usize {
+        if K > 0 {
+            return (pixels - 1) * P + K;
+        }
+        (pixels - 1) * geometry.stride_w + (geometry.kernel_w - 1) * geometry.dilation_w + 1
+    }
+
+    /// Computes `T` output pixels from a column on, and says so.
+    #[inline(always)]
+    fn tile<S: Simd, const T: usize>(&mut self, simd: S, column: usize) -> usize {
         let geometry = self.0.geometry;
-        let span = (T - 1) * geometry.stride_w + (geometry.kernel_w - 1) * geometry.dilation_w + 1;
+        let span = Self::span(geometry, T);
         let left = column * geometry.stride_w;
         let padding = geometry.pad[1].saturating_sub(left).min(span);
         let end = (geometry.in_w + geometry.pad[1]).saturating_sub(left).min(span).max(padding);
@@ -184,7 +205,10 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
         let row_step = geometry.dilation_h * geometry.in_w * channels;
         let rows = (self.0.taps.len(), row_step);
         let window = Window::new(&self.0.input[start..], rows, (pixels, channels), channels);
-        let view = View { window, padding, pixels };
+        let core = if K > 0 { &self.0.input[start + (K / 2 - padding) * channels..] } else { &[] };
+        let core_pixels = if K > 0 { (T - 1) * P + K - 2 * (K / 2) } else { 0 };
+        let core = if K > 0 { Window::new(core, rows, (core_pixels, channels), channels) } else { window };
+        let view = View { window, padding, pixels, core };
         if channels < S::LANES {
             self.channels::<S, T, true, false>(simd, column, view);
         } else if pixels == span {
@@ -192,6 +216,7 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
         } else {
             self.channels::<S, T, true, true>(simd, column, view);
         }
+        T
     }
 
     /// All channels of a tile; `EDGE`: some pixels are padding, `WHOLE`: there are as many channels as lanes, or more.
@@ -206,15 +231,18 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
         let channels = line.geometry.in_c;
         let kernel_w = if K > 0 { K } else { line.geometry.kernel_w };
         let row_len = kernel_w * S::LANES;
-        let blocks = line.weights.chunks_exact(line.geometry.kernel_h * row_len);
-        let places = line.bias.chunks_exact(S::LANES).zip(blocks).enumerate();
-        for (block, (bias, weights)) in places {
-            let channel = first_channel(block, S::LANES, channels);
-            let mut sums = [[simd.load(bias)]; T];
+        let block_len = line.geometry.kernel_h * row_len;
+        for vector in 0..channels.div_ceil(S::LANES) {
+            let channel = first_channel(vector, S::LANES, channels);
+            let mut sums = [[simd.load(&line.bias[vector * S::LANES..])]; T];
+            let weights = &line.weights[vector * block_len..][..block_len];
             let weights = weights[line.taps.start * row_len..].chunks_exact(row_len);
             for (row, weights) in (0..line.taps.len()).zip(weights) {
                 let pixel = |pixel: usize| {
                     let spot = |pixel| (row, pixel, channel);
+                    if K > 0 && WHOLE && pixel >= K / 2 && pixel < (T - 1) * P + K - K / 2 {
+                        return simd.load_window(view.core, spot(pixel - K / 2));
+                    }
                     if !EDGE {
                         return simd.load_window(view.window, spot(pixel));
                     }
@@ -241,7 +269,7 @@ impl<const K: usize, const P: usize> Tiles<'_, K, P> {
                     sums[i][0] = simd.add(sums[i][0], simd.load_some(&residual[at..], len));
                 }
             }
-            line.activation.apply(simd, &mut sums);
+            clip(simd, line.limits, &mut sums);
             for i in 0..T {
                 let at = (column + i) * channels + channel;
                 if WHOLE {

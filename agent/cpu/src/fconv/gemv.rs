@@ -1,7 +1,7 @@
 //! A single output pixel: a vector by a matrix, as fast as the weights come from memory.
 
 use super::{
-    activation::{Activation, Pass},
+    activation::{Pass, clip},
     dense::Data,
     panels::{Panel, Panels},
     rows::{Source, Taps},
@@ -67,7 +67,7 @@ impl Gemv {
         let depth = self.taps.depth;
         for (index, to) in gathered.chunks_exact_mut(depth.max(1)).enumerate() {
             let (group, tap) = (index / self.taps.count, index % self.taps.count);
-            to.copy_from_slice(source.row(offsets[tap], group * depth, depth));
+            to.copy_from_slice(source.skip(group * depth).row(offsets[tap], depth));
         }
         gathered
     }
@@ -94,12 +94,14 @@ impl Kernel for Run<'_> {
                 weights: layer.panels.weights(panel, data.weights),
                 bias: layer.panels.bias(panel, data.bias),
                 residual: data.residual.map(|residual| &residual[elements.clone()]),
-                activation: data.activation,
+                limits: data.activation.limits(),
                 output: &mut data.output[elements],
             };
             one_panel(simd, panel, one);
         }
-        simd.call(Pass { activation: data.activation, elements: data.output });
+        if data.activation.needs_pass() {
+            simd.call(Pass { activation: data.activation, elements: data.output });
+        }
     }
 }
 
@@ -109,7 +111,7 @@ struct One<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
-    activation: Activation,
+    limits: (f32, f32),
     output: &'a mut [f32],
 }
 
@@ -123,6 +125,12 @@ fn one_panel<S: Simd>(simd: S, panel: &Panel, one: One<'_>) {
 
 /// Products in a row that have sums of their own, so that they need not wait for each other.
 const UNROLL: usize = 4;
+
+/// Floats of a cache line.
+const LINE_LEN: usize = 16;
+
+/// Floats by which weights are asked for ahead: more than a page, at whose end the processor's own foresight stops.
+const AHEAD_LEN: usize = 1024;
 
 struct Columns<'a, const N: usize>(One<'a>);
 
@@ -141,6 +149,9 @@ impl<const N: usize> Kernel for Columns<'_, N> {
         let (input, input_rest) = one.input.split_at(whole);
         let (weights, weights_rest) = one.weights.split_at(whole * width);
         for (input, weights) in input.chunks_exact(UNROLL).zip(weights.chunks_exact(UNROLL * width)) {
+            for line in 0..UNROLL * width / LINE_LEN {
+                simd.prefetch(weights, AHEAD_LEN + line * LINE_LEN);
+            }
             for i in 0..UNROLL {
                 let element = simd.splat(input[i]);
                 for j in 0..N {
@@ -164,7 +175,7 @@ impl<const N: usize> Kernel for Columns<'_, N> {
                 total[0][j] = simd.add(total[0][j], residual);
             }
         }
-        one.activation.apply(simd, &mut total);
+        clip(simd, one.limits, &mut total);
         for j in 0..N {
             let start = (j * S::LANES).min(one.output.len());
             let output = &mut one.output[start..];

@@ -4,25 +4,35 @@ use super::activation::Activation;
 use crate::{geometry::Conv2d, isa::Isa};
 
 /// Says what the numbers and the packed data after them mean: another number, another layout.
-const VERSION: u64 = 0x6663_6f6e_7600_0001;
+const VERSION: u64 = 0x6663_6f6e_7600_0002;
 
-/// Pixels, channels or other sizes are at most this.
-const SIZE_MAX: usize = 1 << 31;
+/// Pixels, channels and other sizes are below this, so that sums of a few of them fit 32 bits.
+const SIZE_MAX: usize = 1 << 28;
 
-/// The version, the instruction set, 16 sizes, the activation, the residual.
-const WORDS: usize = 2 + 16 + 3 + 1;
+/// The version, the instruction set, 16 sizes, the activation, the residual, whether the weights are finite.
+const WORDS: usize = 2 + 16 + 3 + 2;
+
+/// What a layer is besides its packed data.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    pub(super) geometry: Conv2d,
+    pub(super) activation: Activation,
+    pub(super) residual: bool,
+    /// Whether all weights are finite numbers.
+    pub(super) finite: bool,
+}
 
 /// Writes a layer's numbers.
-pub(super) fn write(isa: Isa, geometry: &Conv2d, activation: Activation, residual: bool) -> Vec<u64> {
+pub(super) fn write(isa: Isa, header: &Header) -> Vec<u64> {
     let mut words = vec![VERSION, isa_word(isa)];
-    words.extend(sizes(geometry).map(|size| size as u64));
-    words.extend(activation.to_words());
-    words.push(u64::from(residual));
+    words.extend(sizes(&header.geometry).map(|size| size as u64));
+    words.extend(header.activation.to_words());
+    words.extend([u64::from(header.residual), u64::from(header.finite)]);
     words
 }
 
 /// Reads them; `None` where they are not of a layer for this instruction set or the machine lacks it.
-pub(super) fn read(isa: Isa, words: &[u64]) -> Option<(Conv2d, Activation, bool)> {
+pub(super) fn read(isa: Isa, words: &[u64]) -> Option<Header> {
     if words.len() != WORDS || words[0] != VERSION || words[1] != isa_word(isa) || !isa.is_available() {
         return None;
     }
@@ -32,7 +42,13 @@ pub(super) fn read(isa: Isa, words: &[u64]) -> Option<(Conv2d, Activation, bool)
     }
     let geometry = geometry_of(sizes);
     let activation = Activation::from_words([words[18], words[19], words[20]])?;
-    (is_valid(&geometry) && words[21] <= 1).then_some((geometry, activation, words[21] == 1))
+    let flags = words[21] <= 1 && words[22] <= 1;
+    (is_valid(&geometry) && flags).then_some(Header {
+        geometry,
+        activation,
+        residual: words[21] == 1,
+        finite: words[22] == 1,
+    })
 }
 
 fn isa_word(isa: Isa) -> u64 {

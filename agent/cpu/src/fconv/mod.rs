@@ -13,6 +13,11 @@
 //! Every output element is summed in an order that depends on the layer alone: results do not depend on how the units are
 //! split over threads.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "register tiles are indexed alike, row by row and vector by vector"
+)]
+
 mod activation;
 mod dense;
 mod depthwise;
@@ -29,6 +34,8 @@ mod tests;
 
 pub use activation::Activation;
 pub use matmul::{MatMul, MatMulSpec};
+
+use header::Header;
 
 use crate::{geometry::Conv2d, isa::Isa, packed::Packed};
 use std::ops::Range;
@@ -52,9 +59,7 @@ pub struct ConvSpec<'a> {
 #[derive(Debug)]
 pub struct Conv {
     isa: Isa,
-    geometry: Conv2d,
-    activation: Activation,
-    residual: bool,
+    header: Header,
     kind: Kind,
     weights: Packed,
     bias: Packed,
@@ -69,13 +74,16 @@ enum Kind {
 }
 
 impl Kind {
-    fn new(isa: Isa, geometry: &Conv2d) -> Self {
+    fn new(isa: Isa, header: &Header) -> Self {
+        let geometry = &header.geometry;
         if geometry.is_depthwise() {
             Self::Depthwise(depthwise::Depthwise::new(isa, geometry))
         } else if geometry.out_pixels() == 1 {
             Self::Gemv(gemv::Gemv::new(isa, geometry))
         } else {
-            Self::Dense(dense::Dense::new(isa, geometry))
+            let mut dense = dense::Dense::new(isa, geometry);
+            dense.skip_padding = header.finite;
+            Self::Dense(dense)
         }
     }
 
@@ -114,15 +122,21 @@ impl Conv {
         if let Some(bias) = spec.bias {
             assert_eq!(bias.len(), geometry.out_c, "biases of a convolution");
         }
-        let kind = Kind::new(isa, &geometry);
+        let header = Header {
+            geometry,
+            activation: spec.activation,
+            residual: spec.residual,
+            finite: spec.weights.iter().all(|weight| weight.is_finite()),
+        };
+        let kind = Kind::new(isa, &header);
         let [weights, bias] = kind.pack(spec);
-        Self { isa, geometry, activation: spec.activation, residual: spec.residual, kind, weights, bias }
+        Self { isa, header, kind, weights, bias }
     }
 
     /// What a plan cache keeps: plain numbers, and packed data.
     #[must_use]
     pub fn parts(&self) -> (Vec<u64>, Vec<Packed>) {
-        let header = header::write(self.isa, &self.geometry, self.activation, self.residual);
+        let header = header::write(self.isa, &self.header);
         (header, vec![self.weights.clone(), self.bias.clone()])
     }
 
@@ -130,7 +144,8 @@ impl Conv {
     /// machine lacks it.
     #[must_use]
     pub fn from_parts(isa: Isa, header: &[u64], parts: Vec<Packed>) -> Option<Self> {
-        let (geometry, activation, residual) = header::read(isa, header)?;
+        let header = header::read(isa, header)?;
+        let geometry = &header.geometry;
         let [weights, bias]: [Packed; 2] = parts.try_into().ok()?;
         // The smallest packing has all weights: sizes beyond the data are not worth a list of panels.
         let per_channel = (geometry.in_c / geometry.groups).checked_mul(geometry.kernel_h)?;
@@ -138,24 +153,24 @@ impl Conv {
         if least > weights.as_bytes().len() / size_of::<f32>() {
             return None;
         }
-        let kind = Kind::new(isa, &geometry);
+        let kind = Kind::new(isa, &header);
         let [weight_len, bias_len] = kind.packed_len();
         let fits = weights.as_bytes().len() == weight_len.checked_mul(size_of::<f32>())?
             && bias.as_bytes().len() == bias_len.checked_mul(size_of::<f32>())?;
-        fits.then_some(Self { isa, geometry, activation, residual, kind, weights, bias })
+        fits.then_some(Self { isa, header, kind, weights, bias })
     }
 
     /// Its sizes.
     #[must_use]
     pub const fn geometry(&self) -> &Conv2d {
-        &self.geometry
+        &self.header.geometry
     }
 
     /// Pieces of work, about equally much each.
     #[must_use]
     pub fn units(&self) -> usize {
         match &self.kind {
-            Kind::Dense(_) => self.geometry.out_pixels(),
+            Kind::Dense(_) => self.header.geometry.out_pixels(),
             Kind::Gemv(gemv) => gemv.panels.list.len(),
             Kind::Depthwise(depthwise) => depthwise.rows(),
         }
@@ -165,10 +180,12 @@ impl Conv {
     #[must_use]
     pub fn output_range(&self, units: Range<usize>) -> Range<usize> {
         match &self.kind {
-            Kind::Dense(_) => units.start * self.geometry.out_c..units.end * self.geometry.out_c,
+            Kind::Dense(_) => {
+                units.start * self.header.geometry.out_c..units.end * self.header.geometry.out_c
+            }
             Kind::Gemv(gemv) => gemv.output_range(units),
             Kind::Depthwise(_) => {
-                let row = self.geometry.out_w() * self.geometry.out_c;
+                let row = self.header.geometry.out_w() * self.header.geometry.out_c;
                 units.start * row..units.end * row
             }
         }
@@ -205,22 +222,22 @@ impl Conv {
     ) {
         let elements = self.output_range(units.clone());
         assert!(units.end <= self.units(), "units beyond the layer's");
-        assert!(input.len() >= self.geometry.in_len(), "the input is shorter than the geometry says");
+        assert!(input.len() >= self.header.geometry.in_len(), "the input is shorter than the geometry says");
         assert_eq!(output.len(), elements.len(), "output elements of the units");
         if units.is_empty() {
             return;
         }
         let residual = match residual {
-            Some(residual) if self.residual => Some(&residual[elements]),
+            Some(residual) if self.header.residual => Some(&residual[elements]),
             _ => None,
         };
-        assert_eq!(residual.is_some(), self.residual, "the layer adds a residual");
+        assert_eq!(residual.is_some(), self.header.residual, "the layer adds a residual");
         let data = dense::Data {
             weights: self.weights.elements(),
             bias: self.bias.elements(),
             input,
             residual,
-            activation: self.activation,
+            activation: self.header.activation,
             output,
         };
         match &self.kind {

@@ -94,6 +94,11 @@ impl Panels {
             for panel in &self.list {
                 packed[panel.bias_at..][..panel.columns]
                     .copy_from_slice(&bias[panel.column..][..panel.columns]);
+                let to = &mut packed[panel.bias_at..][..panel.columns];
+                for (to, bias) in to.iter_mut().zip(&bias[panel.column..]) {
+                    // A negative zero would tell whether a product with padding was added to it.
+                    *to = bias + 0.0;
+                }
             }
         }
         Packed::of(&packed)

@@ -265,6 +265,14 @@ fn deep_products_are_cut_and_blocks_of_rows_too() {
 }
 
 #[test]
+fn kernel_columns_may_lie_wholly_in_the_padding() {
+    let narrow = Conv2d { in_h: 5, in_w: 3, kernel_w: 3, stride_h: 3, ..Conv2d::matmul(1, 13, 1) };
+    Case::new(Conv2d { pad: [0, 3, 0, 3], ..narrow }, Activation::None, false, false).check();
+    Case::new(Conv2d { pad: [0, 5, 0, 5], in_c: 3, out_c: 9, ..narrow }, Activation::None, true, false)
+        .check();
+}
+
+#[test]
 fn values_that_are_no_numbers_come_through() {
     for geometry in
         [square(5, 16, 16, 3), square(1, 16, 20, 1), Conv2d { groups: 16, ..square(5, 16, 16, 3) }]

@@ -10,6 +10,10 @@ use std::arch::x86_64::{
     _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
     _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32,
     _mm256_storeu_ps,
+    __m256, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_prefetch, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_slli_epi32, _mm256_storeu_ps,
 };
 
 /// The proof that this machine has AVX2 and FMA.
@@ -32,8 +36,9 @@ const LANES: usize = 8;
 
 impl Simd for Avx2 {
     type Vector = __m256;
+    type Quad<'a> = &'a [f32; 4];
     const LANES: usize = LANES;
-    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 4];
+    const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 6, 3];
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
@@ -70,6 +75,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: &[f32], index: usize) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(index).cast()) }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm256_add_ps(a, b) }
@@ -91,6 +102,21 @@ impl Simd for Avx2 {
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> &[f32; 4] {
+        from
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: &[f32; 4],
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector {
+        self.mul_add(self.splat(quad[LANE as usize]), b, c)
     }
 
     #[inline(always)]

@@ -10,6 +10,10 @@ use std::arch::x86_64::{
     _mm512_castsi512_ps, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_max_ps,
     _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32,
     _mm512_storeu_ps,
+    __m512, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T1, _mm_prefetch, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtps_epi32, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_roundscale_ps, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_slli_epi32, _mm512_storeu_ps,
 };
 
 /// The proof that this machine has AVX-512 F, BW, DQ and VL.
@@ -32,6 +36,7 @@ const LANES: usize = 16;
 
 impl Simd for Avx512 {
     type Vector = __m512;
+    type Quad<'a> = &'a [f32; 4];
     const LANES: usize = LANES;
     const TILE_ROWS: [usize; MAX_PANEL_VECTORS] = [8, 8, 8];
 
@@ -70,6 +75,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, from: &[f32], index: usize) {
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.as_ptr().wrapping_add(index).cast()) }
+    }
+
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm512_add_ps(a, b) }
@@ -91,6 +102,21 @@ impl Simd for Avx512 {
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: `self` is the proof that the machine has the instructions.
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn quad(self, from: &[f32; 4]) -> &[f32; 4] {
+        from
+    }
+
+    #[inline(always)]
+    fn mul_add_lane<const LANE: i32>(
+        self,
+        quad: &[f32; 4],
+        b: Self::Vector,
+        c: Self::Vector,
+    ) -> Self::Vector {
+        self.mul_add(self.splat(quad[LANE as usize]), b, c)
     }
 
     #[inline(always)]
