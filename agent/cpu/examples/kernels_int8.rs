@@ -103,7 +103,7 @@ fn best_seconds(layer: &QConv) -> f64 {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let isas = match arguments.next() {
-        Some(name) if name != "all" => vec![name.parse().expect("an instruction set of this machine")],
+        Some(name) if name != "all" => name.parse().into_iter().collect(),
         _ => Isa::available().collect::<Vec<Isa>>(),
     };
     let part = arguments.next().unwrap_or_default();

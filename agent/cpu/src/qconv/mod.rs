@@ -7,6 +7,7 @@
 //! | [`gather`] | the input rows that dense kernels read |
 //! | [`dense`] | the run of dense layers, grouped ones included |
 //! | [`depthwise`], [`plain`] | the run of layers that convolve each channel on its own |
+//! | [`shape`], [`strands`] | how these are cut up, and the input that they read |
 //! | [`kernel`] | the choice of kernels, and the portable ones |
 //! | [`finish`] | bias, requantisation, clamping, the residual sum |
 //! | [`parts`] | a layer as plain numbers and packed bytes |
@@ -20,7 +21,9 @@ mod layout;
 mod pack;
 mod parts;
 mod plain;
+mod shape;
 mod spec;
+mod strands;
 #[cfg(test)]
 mod tests;
 
@@ -151,7 +154,7 @@ impl QConv {
     pub fn scratch_bytes(&self) -> usize {
         let method = match &self.method {
             Method::Dense(dense) => dense.scratch_bytes(),
-            Method::Depthwise(depthwise) => depthwise.scratch_bytes(&self.geometry),
+            Method::Depthwise(depthwise) => depthwise.scratch_bytes(),
         };
         crate::packed::ALIGNMENT_BYTES + method + self.dynamic_bytes()
     }

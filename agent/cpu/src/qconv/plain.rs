@@ -28,13 +28,13 @@ pub(super) fn weight_bytes(geometry: &Conv2d) -> usize {
     geometry.kernel_h * geometry.kernel_w * channels * size_of::<i16>()
 }
 
-/// Runs a part of one output row; `scratch` holds the sums of one pixel.
+/// Runs a part of one output row of all images' rows.
 pub(super) fn run(
     isa: Isa,
     task: &Task<'_>,
-    (weights, (row, pixels)): (&[i16], (usize, Range<usize>)),
+    weights: &[i16],
+    (row, pixels): (usize, Range<usize>),
     output: &mut QSlice<'_>,
-    _scratch: &mut [u8],
 ) {
     let geometry = task.geometry;
     let taps = geometry.kernel_h * geometry.kernel_w;
