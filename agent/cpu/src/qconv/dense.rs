@@ -92,20 +92,18 @@ impl Dense {
     }
 
     fn rows_bytes(&self) -> usize {
-        if self.in_place { 0 } else { padded(self.block * self.layout.row_bytes()) }
+        if self.in_place { 0 } else { padded(self.block * self.layout.row_stride()) }
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {
         let sums = self.block * self.layout.widest() * size_of::<i32>();
-        self.rows_bytes() + padded(self.layout.row_bytes()) + padded(sums)
+        self.rows_bytes() + padded(sums)
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
-        let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
-        let (bytes, sums) = scratch.split_at_mut(padded(self.layout.row_bytes()));
-        let bytes = &mut bytes[..self.layout.entries() * self.layout.format.elements()];
+        let (rows, sums) = scratch.split_at_mut(self.rows_bytes());
         let sums = &mut sums[..self.block * self.layout.widest() * size_of::<i32>()];
-        let mut work = Work { isa, dense: self, task, rows, bytes, sums: bytemuck::cast_slice_mut(sums) };
+        let mut work = Work { isa, dense: self, task, rows, sums: bytemuck::cast_slice_mut(sums) };
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
@@ -180,7 +178,6 @@ struct Work<'a> {
     dense: &'a Dense,
     task: &'a Task<'a>,
     rows: &'a mut [u8],
-    bytes: &'a mut [u8],
     sums: &'a mut [i32],
 }
 
@@ -212,7 +209,7 @@ impl Work<'_> {
         if !self.dense.in_place {
             let input = (self.task.input, self.task.input_zero);
             let source = Source::new(self.task.geometry, &self.dense.layout, group, input);
-            source.gather(pixels, self.rows, self.bytes);
+            source.gather(pixels, self.rows);
         }
     }
 
@@ -226,7 +223,7 @@ impl Work<'_> {
             let in_c = task.geometry.in_c;
             (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
         } else {
-            (&*self.rows, layout.row_bytes())
+            (&*self.rows, layout.row_stride())
         };
         let panel = Panel {
             input,

@@ -1,5 +1,6 @@
 //! How the weights of a dense convolution lie: panels of output channels, entries of four bytes of K.
 
+use super::gather::CHUNK;
 use crate::{geometry::Conv2d, isa::Isa};
 
 /// What an entry of four bytes of an input row is multiplied with.
@@ -83,6 +84,11 @@ impl Layout {
     /// Bytes of an input row, as the kernel reads it.
     pub(crate) const fn row_bytes(&self) -> usize {
         self.entries() * ENTRY_BYTES
+    }
+
+    /// Bytes from one gathered row to the next: copies may reach beyond a row's end.
+    pub(crate) const fn row_stride(&self) -> usize {
+        self.row_bytes() + CHUNK * ENTRY_BYTES / self.format.elements()
     }
 
     const fn vectors(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use super::{
     qdot::{dot_pairs16, dot_quads8, dot_signed8},
-    qfinish::{store_avx2, store_avx512},
+    qfinish::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
@@ -17,11 +17,11 @@ macro_rules! panel_kernel {
     (
         $(#[$doc:meta])*
         $name:ident, $isa:expr, $features:literal, $vector:ty, lanes = $lanes:literal,
-        zero = $zero:ident, load = $load:ident, row = $row:ident, dot = $dot:ident, store = $store:ident,
+        zero = $zero:ident, load = $load:ident, row = $row:ident, dot = $dot:ident, store = $store:ident, outlet = $outlet:ident, $to:ty,
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(panel: &Panel<'_>, mut outlet: Outlet<'_>) {
+        pub(crate) fn $name(panel: &Panel<'_>, outlet: Outlet<'_>) {
             /// Sums of `R` rows from `row` on.
             ///
             /// # Safety
@@ -30,7 +30,7 @@ macro_rules! panel_kernel {
             unsafe fn tile<const R: usize, const V: usize>(
                 panel: &Panel<'_>,
                 row: usize,
-                outlet: &mut Outlet<'_>,
+                to: &$to,
             ) {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
                 // the extra entries' offsets.
@@ -60,7 +60,7 @@ macro_rules! panel_kernel {
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for r in 0..R {
-                        $store(&acc[r], row + r, outlet);
+                        $store(&acc[r], row + r, to);
                     }
                 }
             }
@@ -68,14 +68,14 @@ macro_rules! panel_kernel {
             /// # Safety
             /// The panel has been checked for this outlet.
             #[target_feature(enable = $features)]
-            unsafe fn all(panel: &Panel<'_>, outlet: &mut Outlet<'_>) {
+            unsafe fn all(panel: &Panel<'_>, to: &$to) {
                 let mut row = 0;
                 match panel.vectors {
                     $($vectors => {
                         $(
                             while panel.rows - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
-                                unsafe { tile::<$rows, $vectors>(panel, row, outlet) };
+                                unsafe { tile::<$rows, $vectors>(panel, row, to) };
                                 row += $rows;
                             }
                         )*
@@ -88,7 +88,7 @@ macro_rules! panel_kernel {
             panel.check($lanes, &outlet);
             // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
-            unsafe { all(panel, &mut outlet) }
+            unsafe { all(panel, &$outlet(outlet)) }
         }
     };
 }
@@ -97,7 +97,7 @@ panel_kernel! {
     /// Pairs of i16.
     panel_avx2_pairs16, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_pairs16, store = store_avx2,
+    row = _mm256_set1_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
 }
 
@@ -105,7 +105,7 @@ panel_kernel! {
     /// u8 with i8 of which no pair's product leaves i16.
     panel_avx2_quads8, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_quads8, store = store_avx2,
+    row = _mm256_set1_epi32, dot = dot_quads8, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
 }
 
@@ -113,7 +113,7 @@ panel_kernel! {
     /// i8 with i8 other than -128: magnitudes times weights that carry the sign.
     panel_avx2_signed8, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_signed8, store = store_avx2,
+    row = _mm256_set1_epi32, dot = dot_signed8, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1] }
 }
 
@@ -121,7 +121,7 @@ panel_kernel! {
     /// u8 with i8, 256 bits.
     panel_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2,
+    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1] }
 }
 
@@ -129,6 +129,6 @@ panel_kernel! {
     /// u8 with i8, 512 bits.
     panel_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, lanes = 16,
     zero = _mm512_setzero_si512, load = _mm512_loadu_si512,
-    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512,
+    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512, outlet = outlet_avx512, Store512,
     tiles = { 1 => [12, 4, 2, 1], 2 => [12, 4, 2, 1], 3 => [8, 4, 2, 1], 4 => [6, 3, 1] }
 }

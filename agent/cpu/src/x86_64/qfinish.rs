@@ -31,32 +31,100 @@ fn avx512(block: &Block<'_>, columns: &Columns<'_>, how: &Finish, place: Place<'
     finish::<true>(block, columns, how, place);
 }
 
+/// Where rows of sums go, with the constants of requantisation in registers.
+///
+/// Its slices became pointers: it lives within one call of a kernel, which has checked the outlet.
+#[derive(Clone, Copy)]
+pub(super) struct Store<F, I> {
+    /// Null where results are bytes.
+    sums: *mut i32,
+    output: *mut u8,
+    stride: usize,
+    columns: usize,
+    bias: *const i32,
+    multiplier: *const f32,
+    high: F,
+    zero: I,
+    least: I,
+}
+
+pub(super) type Store256 = Store<__m256, __m256i>;
+pub(super) type Store512 = Store<__m512, __m512i>;
+
+impl<F, I> Store<F, I> {
+    fn of(outlet: Outlet<'_>, constants: impl Fn(Quantise) -> (F, I, I)) -> Self {
+        let (sums, bytes) = match outlet {
+            Outlet::Sums(sums) => (sums.as_mut_ptr(), None),
+            Outlet::Bytes(bytes) => (std::ptr::null_mut(), Some(bytes)),
+        };
+        let nothing = Quantise { low: 0.0, high: 0.0, zero: 0 };
+        let (high, zero, least) = constants(bytes.as_ref().map_or(nothing, |bytes| bytes.quantise));
+        match bytes {
+            None => Self {
+                sums,
+                output: std::ptr::null_mut(),
+                stride: 0,
+                columns: 0,
+                bias: std::ptr::null(),
+                multiplier: std::ptr::null(),
+                high,
+                zero,
+                least,
+            },
+            Some(Bytes { output, stride, columns, bias, multiplier, .. }) => Self {
+                sums,
+                output: output.as_mut_ptr(),
+                stride,
+                columns,
+                bias: bias.as_ptr(),
+                multiplier: multiplier.as_ptr(),
+                high,
+                zero,
+                least,
+            },
+        }
+    }
+}
+
+/// The outlet for vectors of eight sums.
+#[target_feature(enable = "avx2")]
+pub(super) fn outlet_avx2(outlet: Outlet<'_>) -> Store256 {
+    Store::of(outlet, |quantise| {
+        let words = quantise.zero as i16;
+        (_mm256_set1_ps(quantise.high), _mm256_set1_epi16(words), _mm256_set1_epi8(quantise.least() as i8))
+    })
+}
+
+/// The outlet for vectors of sixteen sums.
+#[target_feature(enable = "avx512f")]
+pub(super) fn outlet_avx512(outlet: Outlet<'_>) -> Store512 {
+    Store::of(outlet, |quantise| {
+        let ints = _mm512_set1_epi32;
+        (_mm512_set1_ps(quantise.high), ints(quantise.zero), ints(quantise.least()))
+    })
+}
+
 /// Stores a row of `V` vectors of sums.
 ///
 /// # Safety
 /// The outlet has been checked for that row and `V` vectors of eight.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn store_avx2<const V: usize>(sums: &[__m256i; V], row: usize, outlet: &mut Outlet<'_>) {
-    match outlet {
-        Outlet::Sums(to) => {
+pub(super) unsafe fn store_avx2<const V: usize>(sums: &[__m256i; V], row: usize, to: &Store256) {
+    // SAFETY: the caller's: a row of `V` vectors is there, or parameters for as many and `to.columns` results.
+    unsafe {
+        if !to.sums.is_null() {
             for (v, sums) in sums.iter().enumerate() {
-                // SAFETY: the caller's.
-                unsafe { _mm256_storeu_si256(to.as_mut_ptr().add((row * V + v) * 8).cast(), *sums) };
+                _mm256_storeu_si256(to.sums.add((row * V + v) * 8).cast(), *sums);
             }
+            return;
         }
-        Outlet::Bytes(bytes) => {
-            for v in (0..V).step_by(2) {
-                let high = if v + 1 < V { 1 } else { 0 };
-                // SAFETY: the caller's: parameters of `V` vectors are there.
-                let (a, b) = unsafe { (scaled(sums[v], v, bytes), scaled(sums[v + high], v + high, bytes)) };
-                let result = narrow(a, b, bytes.quantise);
-                let count = bytes.columns.saturating_sub(v * 8).min(8 + 8 * high);
-                // SAFETY: the caller's: this row has `bytes.columns` results.
-                unsafe {
-                    store_bytes(result, bytes.output.as_mut_ptr().add(row * bytes.stride + v * 8), count)
-                };
-            }
+        for v in (0..V).step_by(2) {
+            let pair = usize::from(v + 1 < V);
+            let a = scaled(sums[v], v, to);
+            let b = if pair == 1 { scaled(sums[v + pair], v + pair, to) } else { a };
+            let count = (to.columns - v * 8).min(8 + 8 * pair);
+            store_bytes(narrow(a, b, to), to.output.add(row * to.stride + v * 8), count);
         }
     }
 }
@@ -67,24 +135,22 @@ pub(super) unsafe fn store_avx2<const V: usize>(sums: &[__m256i; V], row: usize,
 /// There are parameters for vector `v`.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn scaled(sums: __m256i, v: usize, bytes: &Bytes<'_>) -> __m256i {
+unsafe fn scaled(sums: __m256i, v: usize, to: &Store256) -> __m256i {
     // SAFETY: the caller's.
-    let (bias, multiplier) = unsafe {
-        let bias = _mm256_loadu_si256(bytes.bias.as_ptr().add(v * 8).cast());
-        (bias, _mm256_loadu_ps(bytes.multiplier.as_ptr().add(v * 8)))
-    };
+    let (bias, multiplier) =
+        unsafe { (_mm256_loadu_si256(to.bias.add(v * 8).cast()), _mm256_loadu_ps(to.multiplier.add(v * 8))) };
     let value = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(sums, bias)), multiplier);
-    _mm256_cvtps_epi32(_mm256_min_ps(value, _mm256_set1_ps(bytes.quantise.high)))
+    _mm256_cvtps_epi32(_mm256_min_ps(value, to.high))
 }
 
 /// Sixteen results: the zero is added, and the low bound holds.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn narrow(a: __m256i, b: __m256i, quantise: Quantise) -> __m128i {
-    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
-    let words = _mm256_adds_epi16(words, _mm256_set1_epi16(quantise.zero as i16));
+fn narrow(a: __m256i, b: __m256i, to: &Store256) -> __m128i {
+    let words = _mm256_adds_epi16(_mm256_packs_epi32(a, b), to.zero);
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
     let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-    _mm_max_epu8(bytes, _mm_set1_epi8(quantise.least() as i8))
+    _mm_max_epu8(bytes, _mm256_castsi256_si128(to.least))
 }
 
 /// # Safety
@@ -97,14 +163,21 @@ unsafe fn store_bytes(bytes: __m128i, to: *mut u8, count: usize) {
         match count {
             16 => _mm_storeu_si128(to.cast(), bytes),
             8 => _mm_storel_epi64(to.cast(), bytes),
-            _ => {
-                let mut all = [0u8; 16];
-                _mm_storeu_si128(all.as_mut_ptr().cast(), bytes);
-                for (i, byte) in all.iter().take(count).enumerate() {
-                    to.add(i).write(*byte);
-                }
-            }
+            _ => store_rest(bytes, to, count),
         }
+    }
+}
+
+/// # Safety
+/// As [`store_bytes`].
+#[cold]
+#[target_feature(enable = "avx2")]
+unsafe fn store_rest(bytes: __m128i, to: *mut u8, count: usize) {
+    let mut all = [0u8; 16];
+    // SAFETY: the caller's.
+    unsafe {
+        _mm_storeu_si128(all.as_mut_ptr().cast(), bytes);
+        std::ptr::copy_nonoverlapping(all.as_ptr(), to, count.min(16));
     }
 }
 
@@ -114,24 +187,19 @@ unsafe fn store_bytes(bytes: __m128i, to: *mut u8, count: usize) {
 /// The outlet has been checked for that row and `V` vectors of sixteen.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) unsafe fn store_avx512<const V: usize>(sums: &[__m512i; V], row: usize, outlet: &mut Outlet<'_>) {
-    match outlet {
-        Outlet::Sums(to) => {
+pub(super) unsafe fn store_avx512<const V: usize>(sums: &[__m512i; V], row: usize, to: &Store512) {
+    // SAFETY: the caller's: a row of `V` vectors is there, or parameters for as many and `to.columns` results.
+    unsafe {
+        if !to.sums.is_null() {
             for (v, sums) in sums.iter().enumerate() {
-                // SAFETY: the caller's.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().add((row * V + v) * 16).cast(), *sums) };
+                _mm512_storeu_si512(to.sums.add((row * V + v) * 16).cast(), *sums);
             }
+            return;
         }
-        Outlet::Bytes(bytes) => {
-            for (v, sums) in sums.iter().enumerate() {
-                let count = bytes.columns.saturating_sub(v * 16).min(16);
-                // SAFETY: the caller's: parameters of `V` vectors are there, and `bytes.columns` results in the row.
-                unsafe {
-                    let result = quantised_avx512(*sums, v, bytes);
-                    let to = bytes.output.as_mut_ptr().add(row * bytes.stride + v * 16).cast();
-                    _mm_mask_storeu_epi8(to, ((1u32 << count) - 1) as u16, result);
-                }
-            }
+        for (v, sums) in sums.iter().enumerate() {
+            let count = (to.columns - v * 16).min(16);
+            let at = to.output.add(row * to.stride + v * 16).cast();
+            _mm_mask_storeu_epi8(at, ((1u32 << count) - 1) as u16, quantised(*sums, v, to));
         }
     }
 }
@@ -140,15 +208,12 @@ pub(super) unsafe fn store_avx512<const V: usize>(sums: &[__m512i; V], row: usiz
 /// There are parameters for vector `v`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn quantised_avx512(sums: __m512i, v: usize, bytes: &Bytes<'_>) -> __m128i {
+unsafe fn quantised(sums: __m512i, v: usize, to: &Store512) -> __m128i {
     // SAFETY: the caller's.
     let (bias, multiplier) = unsafe {
-        let bias = _mm512_loadu_si512(bytes.bias.as_ptr().add(v * 16).cast());
-        (bias, _mm512_loadu_ps(bytes.multiplier.as_ptr().add(v * 16)))
+        (_mm512_loadu_si512(to.bias.add(v * 16).cast()), _mm512_loadu_ps(to.multiplier.add(v * 16)))
     };
-    let Quantise { high, zero, .. } = bytes.quantise;
     let value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, bias)), multiplier);
-    let value = _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(high)));
-    let value = _mm512_add_epi32(value, _mm512_set1_epi32(zero));
-    _mm512_cvtepi32_epi8(_mm512_max_epi32(value, _mm512_set1_epi32(bytes.quantise.least())))
+    let value = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_min_ps(value, to.high)), to.zero);
+    _mm512_cvtepi32_epi8(_mm512_max_epi32(value, to.least))
 }
