@@ -20,6 +20,8 @@ pub(super) struct Source<'a> {
     channel: usize,
     zero: u8,
     input: &'a [u8],
+    /// The output columns whose kernel rows are runs of the input, if any can be.
+    whole: Option<(usize, usize)>,
 }
 
 /// Output pixels side by side, and the places of the first one's row.
@@ -53,7 +55,9 @@ impl<'a> Source<'a> {
         (input, zero): (&'a [u8], u8),
     ) -> Self {
         let (format, row_stride, in_c) = (layout.format, layout.row_stride(), layout.in_c);
-        Self { geometry, format, row_stride, in_c, channel: group * in_c, zero, input }
+        let whole = (geometry.dilation_w == 1 && geometry.groups == 1)
+            .then(|| inside(geometry, geometry.kernel_w, 0));
+        Self { geometry, format, row_stride, in_c, channel: group * in_c, zero, input, whole }
     }
 
     /// Writes the rows of some output pixels.
@@ -92,37 +96,39 @@ impl<'a> Source<'a> {
 
     /// One kernel row of a span, read from the input row that starts at pixel `line`.
     fn kernel_row(&self, line: usize, span: &Span, rows: &mut [u8]) {
-        let geometry = self.geometry;
-        if geometry.dilation_w == 1 && geometry.groups == 1 {
-            // Where all of the kernel row lies within the input, it is one run.
-            let (low, high) = self.inside(geometry.kernel_w, 0, span);
-            self.run(line, geometry.kernel_w, 0, &self.part(span, low, high), rows);
-            self.taps(line, &self.part(span, span.x.0, low), rows);
-            self.taps(line, &self.part(span, high, span.x.1), rows);
-        } else {
-            self.taps(line, span, rows);
+        let Some((low, high)) = self.whole else { return self.taps(line, span, rows) };
+        let low = low.clamp(span.x.0, span.x.1);
+        let high = high.clamp(low, span.x.1);
+        self.run(line, self.geometry.kernel_w, 0, &self.part(span, low, high), rows);
+        for x in (span.x.0..low).chain(high..span.x.1) {
+            self.edge(line, &self.part(span, x, x + 1), rows);
         }
+    }
+
+    /// One kernel row of one pixel: padding, a run of the input, padding.
+    fn edge(&self, line: usize, span: &Span, rows: &mut [u8]) {
+        let Conv2d { stride_w, in_w, kernel_w, pad, .. } = *self.geometry;
+        let left = pad[1].saturating_sub(span.x.0 * stride_w).min(kernel_w);
+        let end = (in_w + pad[1]).saturating_sub(span.x.0 * stride_w).clamp(left, kernel_w);
+        let bytes = self.in_c * self.element();
+        self.zeros(span, left * self.in_c, rows);
+        if end > left {
+            self.run(line, end - left, left, &Span { at: span.at + left * bytes, ..*span }, rows);
+        }
+        self.zeros(&Span { at: span.at + end * bytes, ..*span }, (kernel_w - end) * self.in_c, rows);
     }
 
     /// One kernel row of a span, tap by tap.
     fn taps(&self, line: usize, span: &Span, rows: &mut [u8]) {
         for kx in 0..self.geometry.kernel_w {
             let span = Span { at: span.at + kx * self.in_c * self.element(), ..*span };
-            let (low, high) = self.inside(1, kx, &span);
+            let (low, high) = inside(self.geometry, 1, kx);
+            let low = low.clamp(span.x.0, span.x.1);
+            let high = high.clamp(low, span.x.1);
             self.zeros(&self.part(&span, span.x.0, low), self.in_c, rows);
             self.run(line, 1, kx, &self.part(&span, low, high), rows);
             self.zeros(&self.part(&span, high, span.x.1), self.in_c, rows);
         }
-    }
-
-    /// The columns of a span for which `taps` taps from `kx` on lie within the input.
-    fn inside(&self, taps: usize, kx: usize, span: &Span) -> (usize, usize) {
-        let Conv2d { stride_w, dilation_w, in_w, pad, .. } = *self.geometry;
-        let low = pad[1].saturating_sub(kx * dilation_w).div_ceil(stride_w);
-        let reach = (kx + taps - 1) * dilation_w;
-        let high = (in_w + pad[1]).checked_sub(reach + 1).map_or(0, |most| most / stride_w + 1);
-        let low = low.clamp(span.x.0, span.x.1);
-        (low, high.clamp(low, span.x.1))
     }
 
     fn part(&self, span: &Span, low: usize, high: usize) -> Span {
@@ -168,6 +174,15 @@ impl<'a> Source<'a> {
             Format::Quads8 | Format::Signed8 => 1,
         }
     }
+}
+
+/// The output columns for which `taps` taps from `kx` on lie within the input.
+fn inside(geometry: &Conv2d, taps: usize, kx: usize) -> (usize, usize) {
+    let Conv2d { stride_w, dilation_w, in_w, pad, .. } = *geometry;
+    let low = pad[1].saturating_sub(kx * dilation_w).div_ceil(stride_w);
+    let reach = (kx + taps - 1) * dilation_w;
+    let high = (in_w + pad[1]).checked_sub(reach + 1).map_or(0, |most| most / stride_w + 1);
+    (low, high.max(low))
 }
 
 /// Copies runs of bytes, each of them to `ELEMENT` bytes; `CHUNKS` of them, or as many as there are if it is zero.

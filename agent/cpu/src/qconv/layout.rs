@@ -59,8 +59,8 @@ impl Layout {
         let single = geometry.out_pixels() == 1;
         let (lanes, most) = match isa {
             Isa::Generic => (8, 1),
+            Isa::Avx2 | Isa::AvxVnni if single => (8, 4),
             Isa::Avx2 | Isa::AvxVnni => (8, 2),
-            Isa::Avx512Vnni if single => (16, 2),
             Isa::Avx512Vnni => (16, 4),
             Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => (8, 1),
         };

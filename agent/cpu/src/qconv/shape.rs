@@ -14,6 +14,9 @@ const HIGH_BAND: usize = 4;
 const BAND: usize = 2;
 const HIGH_ROWS: usize = 32;
 
+/// Maps of fewer columns count as high from half as many rows on: what a band costs beside its pixels is more of it.
+const NARROW_COLUMNS: usize = 8;
+
 /// Where a band is one row: least units to be had, if segments of this many pixels allow it.
 const LEAST_UNITS: usize = 8;
 const LEAST_SEGMENT: usize = 8;
@@ -51,10 +54,11 @@ pub(super) struct Variant {
 impl Shape {
     pub(super) fn new(format: Format, geometry: &Conv2d) -> Self {
         let vertical = geometry.kernel_h > 1;
+        let high = if geometry.out_w() < NARROW_COLUMNS { HIGH_ROWS / 2 } else { HIGH_ROWS };
         let band = match geometry.out_h() {
             _ if !vertical || geometry.dilation_h > 1 => 1,
             0 | 1 => 1,
-            HIGH_ROWS.. => HIGH_BAND,
+            rows if rows >= high => HIGH_BAND,
             _ => BAND,
         };
         let plane_rows = if band == 1 { format.elements() * geometry.dilation_h } else { PLANE_ROWS };

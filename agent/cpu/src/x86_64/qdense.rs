@@ -17,7 +17,7 @@ macro_rules! panel_kernel {
     (
         $(#[$doc:meta])*
         $name:ident, $isa:expr, $features:literal, $vector:ty, lanes = $lanes:literal,
-        zero = $zero:ident, load = $load:ident, row = $row:ident, dot = $dot:ident, store = $store:ident, outlet = $outlet:ident, $to:ty,
+        zero = $zero:ident, load = $load:ident, row = $row:ident, add = $add:ident, dot = $dot:ident, store = $store:ident, outlet = $outlet:ident, $to:ty,
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
@@ -37,7 +37,9 @@ macro_rules! panel_kernel {
                 unsafe {
                     let input = panel.input.as_ptr().add(row * panel.stride);
                     let mut weights = panel.weights.as_ptr();
-                    let mut acc = [[$zero(); V]; R];
+                    // One row's sums are a single chain of additions otherwise.
+                    let split = if R == 1 { 2 } else { 1 };
+                    let mut acc = [[[$zero(); V]; R]; 2];
                     let step = |acc: &mut [[$vector; V]; R], at: usize, weights: *const u8| {
                         let mut w = [$zero(); V];
                         for v in 0..V {
@@ -51,15 +53,29 @@ macro_rules! panel_kernel {
                             }
                         }
                     };
-                    for entry in 0..panel.entries {
-                        step(&mut acc, entry * ENTRY_BYTES, weights);
+                    let mut entry = 0;
+                    while entry + split <= panel.entries {
+                        for acc in acc.iter_mut().take(split) {
+                            step(acc, entry * ENTRY_BYTES, weights);
+                            weights = weights.add(V * $lanes * ENTRY_BYTES);
+                            entry += 1;
+                        }
+                    }
+                    let [acc, others] = &mut acc;
+                    if entry < panel.entries {
+                        step(others, entry * ENTRY_BYTES, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for at in panel.extra {
-                        step(&mut acc, *at as usize, weights);
+                        step(acc, *at as usize, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for r in 0..R {
+                        if R == 1 {
+                            for v in 0..V {
+                                acc[r][v] = $add(acc[r][v], others[r][v]);
+                            }
+                        }
                         $store(&acc[r], row + r, to);
                     }
                 }
@@ -97,38 +113,38 @@ panel_kernel! {
     /// Pairs of i16.
     panel_avx2_pairs16, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8 of which no pair's product leaves i16.
     panel_avx2_quads8, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_quads8, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_quads8, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// i8 with i8 other than -128: magnitudes times weights that carry the sign.
     panel_avx2_signed8, Isa::Avx2, "avx2", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_signed8, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_signed8, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 256 bits.
     panel_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 512 bits.
     panel_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, lanes = 16,
     zero = _mm512_setzero_si512, load = _mm512_loadu_si512,
-    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512, outlet = outlet_avx512, Store512,
+    row = _mm512_set1_epi32, add = _mm512_add_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512, outlet = outlet_avx512, Store512,
     tiles = { 1 => [12, 4, 2, 1], 2 => [12, 4, 2, 1], 3 => [8, 4, 2, 1], 4 => [6, 3, 1] }
 }
