@@ -7,6 +7,8 @@
 //! | [`packed`] | packed weights, owned or lying in a plan cache |
 //! | [`qconv`] | int8 convolution: dense, grouped, depthwise, fully connected |
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 pub mod geometry;
 pub mod isa;
 pub mod packed;

@@ -122,8 +122,9 @@ fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
         (layout, pack::pack(&layout, limit, spec))
     };
     match isa {
-        Isa::Generic | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => attempt(Format::Pairs16, Limit::Byte),
-        Isa::AvxVnni | Isa::Avx512Vnni => attempt(Format::Quads8, Limit::Byte),
+        Isa::Generic | Isa::Neon => attempt(Format::Pairs16, Limit::Byte),
+        Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => attempt(Format::Quads8, Limit::Byte),
+        Isa::NeonDotprod => attempt(Format::Signed8, Limit::Byte),
         Isa::Avx2 => {
             let (layout, packed) = attempt(Format::Quads8, Limit::ProductPair);
             let single = spec.geometry.out_pixels() == 1;
@@ -244,7 +245,7 @@ impl Work<'_> {
         };
         let kernel = kernel::panel(self.isa, layout.format);
         if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
-            (kernel::panels_finish(self.isa), task.finish, &mut *output)
+            (kernel::kernels_finish(self.isa), task.finish, &mut *output)
         {
             return kernel(&panel, Outlet::Bytes(to.bytes(&parameters, *quantise, output)));
         }

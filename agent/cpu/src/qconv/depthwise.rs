@@ -21,6 +21,8 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub(super) struct Depthwise {
     shape: Shape,
+    /// None where [`plain`] runs it.
+    kernels: Option<(InterleaveKernel, LineKernel)>,
     /// `[block of channels][variant][term][channel][tap of the term]`, or as [`plain`] has them.
     weights: Packed,
 }
@@ -29,35 +31,43 @@ fn padded_channels(geometry: &Conv2d) -> usize {
     geometry.out_c.next_multiple_of(LINE_CHANNELS)
 }
 
-fn portable(isa: Isa) -> bool {
-    kernel::line(isa, Format::Pairs16).is_none()
-}
-
 impl Depthwise {
     pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         let bytes = spec.weights.iter().all(|w| i8::try_from(*w).is_ok());
-        let quads = bytes && kernel::line(isa, Format::Quads8).is_some();
-        let format = if quads { Format::Quads8 } else { Format::Pairs16 };
-        let weights = if portable(isa) { plain::pack(spec) } else { pack(format, spec) };
+        let formats = [Format::Quads8, Format::Signed8, Format::Pairs16];
+        let mut formats = formats.into_iter().filter(|format| bytes || *format == Format::Pairs16);
+        let format = formats.find(|format| kernel::line(isa, *format).is_some());
+        let weights = format.map_or_else(|| plain::pack(spec), |format| pack(format, spec));
         let depthwise = Self::from_parts(isa, &spec.geometry, format, weights);
         depthwise.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
     }
 
-    pub(super) fn from_parts(isa: Isa, geometry: &Conv2d, format: Format, weights: Packed) -> Option<Self> {
-        if !portable(isa) {
-            kernel::line(isa, format)?;
-        }
-        let shape = Shape::new(format, geometry);
-        let bytes = if portable(isa) {
-            plain::weight_bytes(geometry)
-        } else {
-            padded_channels(geometry) / LINE_CHANNELS * shape.term_count() * COLUMN_BYTES
+    /// A layer of packed weights, in a format that there are kernels for, or as [`plain`] has them.
+    pub(super) fn from_parts(
+        isa: Isa,
+        geometry: &Conv2d,
+        format: Option<Format>,
+        weights: Packed,
+    ) -> Option<Self> {
+        let kernels = match format {
+            Some(format) => Some(kernel::line(isa, format)?),
+            None => None,
         };
-        (weights.as_bytes().len() == bytes).then_some(Self { shape, weights })
+        let shape = Shape::new(format.unwrap_or(Format::Pairs16), geometry);
+        let bytes = match format {
+            None => plain::weight_bytes(geometry),
+            Some(_) => padded_channels(geometry) / LINE_CHANNELS * shape.term_count() * COLUMN_BYTES,
+        };
+        (weights.as_bytes().len() == bytes).then_some(Self { shape, kernels, weights })
     }
 
-    pub(super) fn format(&self) -> Format {
-        self.shape.format
+    /// The format, if it is not [`plain`]'s.
+    pub(super) fn format(&self) -> Option<Format> {
+        self.kernels.map(|_| self.shape.format)
+    }
+
+    pub(super) fn input_shift(&self) -> i32 {
+        if self.format() == Some(Format::Signed8) { 128 } else { 0 }
     }
 
     pub(super) fn parts(&self) -> [Packed; 2] {
@@ -111,7 +121,7 @@ impl Depthwise {
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
         let geometry = task.geometry;
         let units = task.units.clone().map(|unit| self.unit(geometry, unit));
-        let Some(kernels) = kernel::line(isa, self.shape.format) else {
+        let Some(kernels) = self.kernels else {
             for unit in units {
                 for row in unit.rows {
                     let place = (unit.image * geometry.out_h() + row, unit.pixels.clone());
@@ -222,7 +232,9 @@ impl Work<'_> {
         let parameters = self.task.columns.from(channel);
         let row = unit.image * geometry.out_h() + unit.rows.start + row;
         let start = (row * geometry.out_w() + unit.pixels.start) * geometry.out_c + channel - self.task.start;
-        if let (Finish::Quantised(quantise, None), QSlice::U8(output)) = (self.task.finish, &mut *output) {
+        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
+            (kernel::kernels_finish(self.isa), self.task.finish, &mut *output)
+        {
             let bytes = Bytes {
                 output: &mut output[start..],
                 stride: geometry.out_c,

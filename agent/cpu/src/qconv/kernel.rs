@@ -127,7 +127,7 @@ pub(crate) struct Strand<'a> {
 /// Interleaves strands into columns, as many as there is room for.
 pub(crate) type InterleaveKernel = fn(&[Strand<'_>; 4], &mut [u8]);
 
-/// The kernels of a depthwise layer; none where the portable loop is used.
+/// The kernels of a depthwise layer, for the formats that an instruction set has some for.
 pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKernel)> {
     match (isa, format) {
         #[cfg(target_arch = "x86_64")]
@@ -142,12 +142,20 @@ pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKe
         (Isa::Avx512Vnni, Format::Quads8) => {
             Some((crate::x86_64::interleave_quads8, crate::x86_64::line_avx512_vnni))
         }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonDotprod, Format::Signed8) => {
+            Some((crate::aarch64::interleave_signed8, crate::aarch64::line_dotprod))
+        }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonI8mm, Format::Quads8) => {
+            Some((crate::aarch64::interleave_quads8, crate::aarch64::line_i8mm))
+        }
         _ => None,
     }
 }
 
-/// Whether panel kernels requantise, too.
-pub(crate) fn panels_finish(isa: Isa) -> bool {
+/// Whether panel and line kernels requantise, too.
+pub(crate) fn kernels_finish(isa: Isa) -> bool {
     matches!(isa, Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni)
 }
 
@@ -167,6 +175,12 @@ pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
         (Isa::AvxVnni, Format::Quads8) => crate::x86_64::panel_avx_vnni,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Vnni, Format::Quads8) => crate::x86_64::panel_avx512_vnni,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Format::Pairs16) => crate::aarch64::panel_neon,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonDotprod, Format::Signed8) => crate::aarch64::panel_dotprod,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonI8mm, Format::Quads8) => crate::aarch64::panel_i8mm,
         (_, Format::Pairs16) => panel_pairs16,
         (_, Format::Quads8 | Format::Signed8) => unreachable!("only chosen where there is a kernel"),
     }
@@ -179,6 +193,8 @@ pub(crate) fn finish(isa: Isa) -> FinishKernel {
         Isa::Avx2 | Isa::AvxVnni => crate::x86_64::finish_avx2,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => crate::x86_64::finish_avx512,
+        // Fused multiplication is in every aarch64 build.
+        Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => finish::finish::<true>,
         _ => finish::finish::<false>,
     }
 }
@@ -202,9 +218,10 @@ fn panel_pairs16(panel: &Panel<'_>, outlet: Outlet<'_>) {
     }
 }
 
-fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
+/// The room for sums of kernels that leave requantisation to others.
+pub(crate) fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
     match outlet {
         Outlet::Sums(sums) => sums,
-        Outlet::Bytes(_) => unreachable!("portable kernels leave requantisation to others"),
+        Outlet::Bytes(_) => unreachable!("only kernels that finish get an outlet of bytes"),
     }
 }

@@ -62,7 +62,8 @@ impl Layout {
             Isa::Avx2 | Isa::AvxVnni if single => (8, 4),
             Isa::Avx2 | Isa::AvxVnni => (8, 2),
             Isa::Avx512Vnni => (16, 4),
-            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => (8, 1),
+            Isa::Neon => (8, 2),
+            Isa::NeonDotprod | Isa::NeonI8mm => (4, 4),
         };
         let in_c = geometry.in_c / geometry.groups;
         Self {

@@ -319,7 +319,7 @@ impl Method {
     fn input_shift(&self) -> i32 {
         match self {
             Self::Dense(dense) => dense.input_shift(),
-            Self::Depthwise(_) => 0,
+            Self::Depthwise(depthwise) => depthwise.input_shift(),
         }
     }
 }
