@@ -16,6 +16,9 @@ use std::ops::Range;
 /// Output pixels of a block: enough of them to pay for reading the weights again.
 const BLOCK_PIXELS: usize = 24;
 
+/// Bytes of input rows that are ordered for a panel at once.
+const ORDERED_BYTES: usize = 8 << 10;
+
 /// A packed dense layer.
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
@@ -28,6 +31,8 @@ pub(super) struct Dense {
     weights: Packed,
     /// u32: of each panel its count of extra entries, then the offsets of all.
     extra: Packed,
+    /// Of each panel, its order of the elements of a row.
+    shuffles: Packed,
 }
 
 /// Where a panel's weights and extra entries lie.
@@ -41,7 +46,7 @@ impl Dense {
     pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         let (layout, packed) = choose(isa, spec);
         let extra: Vec<u32> = packed.extra_counts.into_iter().chain(packed.extra_offsets).collect();
-        let parts = (Packed::of(&packed.weights), Packed::of(&extra));
+        let parts = [Packed::of(&packed.weights), Packed::of(&extra), Packed::of(&packed.shuffles)];
         let dense = Self::from_parts(isa, &spec.geometry, layout.format, parts);
         dense.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
     }
@@ -51,20 +56,23 @@ impl Dense {
         isa: Isa,
         geometry: &Conv2d,
         format: Format,
-        (weights, extra): (Packed, Packed),
+        [weights, extra, shuffles]: [Packed; 3],
     ) -> Option<Self> {
         let layout = Layout::new(isa, format, geometry);
         let panels = places(&layout, weights.as_bytes().len(), extra.elements())?;
-        let in_place = geometry.is_pointwise() && format == Format::Quads8;
-        Some(Self { layout, block: block(geometry), in_place, panels, weights, extra })
+        if shuffles.as_bytes().len() != panels.len() * layout.shuffle_bytes() {
+            return None;
+        }
+        let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
+        Some(Self { layout, block: block(geometry), in_place, panels, weights, extra, shuffles })
     }
 
     pub(super) fn format(&self) -> Format {
         self.layout.format
     }
 
-    pub(super) fn parts(&self) -> [Packed; 2] {
-        [self.weights.clone(), self.extra.clone()]
+    pub(super) fn parts(&self) -> [Packed; 3] {
+        [self.weights.clone(), self.extra.clone(), self.shuffles.clone()]
     }
 
     pub(super) fn input_shift(&self) -> i32 {
@@ -95,15 +103,28 @@ impl Dense {
         if self.in_place { 0 } else { padded(self.block * self.layout.row_stride()) }
     }
 
+    /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
+    fn ordered_rows(&self) -> usize {
+        match self.layout.shuffle_bytes() {
+            0 => self.block,
+            bytes => (ORDERED_BYTES / bytes / 4 * 4).clamp(4, self.block.max(4)),
+        }
+    }
+
+    fn ordered_bytes(&self) -> usize {
+        padded(self.ordered_rows() * self.layout.shuffle_bytes())
+    }
+
     pub(super) fn scratch_bytes(&self) -> usize {
         let sums = self.block * self.layout.widest() * size_of::<i32>();
-        self.rows_bytes() + padded(sums)
+        self.rows_bytes() + self.ordered_bytes() + padded(sums)
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
-        let (rows, sums) = scratch.split_at_mut(self.rows_bytes());
+        let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
+        let (ordered, sums) = scratch.split_at_mut(self.ordered_bytes());
         let sums = &mut sums[..self.block * self.layout.widest() * size_of::<i32>()];
-        let mut work = Work { isa, dense: self, task, rows, sums: bytemuck::cast_slice_mut(sums) };
+        let mut work = Work { isa, dense: self, task, rows, ordered, sums: bytemuck::cast_slice_mut(sums) };
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
@@ -125,23 +146,40 @@ fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
         Isa::Generic | Isa::Neon => attempt(Format::Pairs16, Limit::Byte),
         Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => attempt(Format::Quads8, Limit::Byte),
         Isa::NeonDotprod => attempt(Format::Signed8, Limit::Byte),
-        Isa::Avx2 => {
-            let (layout, packed) = attempt(Format::Quads8, Limit::ProductPair);
-            let single = spec.geometry.out_pixels() == 1;
-            let entries = layout.entries() * layout.panels() * layout.groups;
-            let most = if single { entries / 3 } else { entries / 4 };
-            if packed.extra_offsets.len() <= most {
-                return (layout, packed);
-            }
-            if single {
-                let (layout, packed) = attempt(Format::Signed8, Limit::Symmetric);
-                if packed.extra_offsets.len() <= entries / 2 {
-                    return (layout, packed);
-                }
-            }
-            attempt(Format::Pairs16, Limit::Byte)
-        }
+        Isa::Avx2 => choose_avx2(spec, attempt),
     }
+}
+
+/// AVX2 multiplies bytes in 16 bits, where great weights side by side do not fit: they need extra entries, or another
+/// order, or words instead of bytes. The costs are those of the instructions for four elements of K.
+fn choose_avx2(
+    spec: &QConvSpec<'_>,
+    attempt: impl Fn(Format, Limit) -> (Layout, PackedPanels),
+) -> (Layout, PackedPanels) {
+    let single = spec.geometry.out_pixels() == 1;
+    let cost = |(layout, packed): &(Layout, PackedPanels)| {
+        let entries = layout.entries() * layout.panels() * layout.groups;
+        let extra = packed.extra_offsets.len();
+        let each = match layout.format {
+            Format::Quads8 => 6.0,
+            Format::Shuffled8 => 6.5,
+            Format::Signed8 => 8.0,
+            // Twice the bytes of weights, of which a single row's time is made.
+            Format::Pairs16 if single => 8.0,
+            Format::Pairs16 => 4.0,
+        };
+        each * (entries + extra) as f64
+    };
+    let mut formats = vec![
+        attempt(Format::Quads8, Limit::ProductPair),
+        attempt(Format::Shuffled8, Limit::ProductPair),
+        attempt(Format::Pairs16, Limit::Byte),
+    ];
+    if single {
+        formats.push(attempt(Format::Signed8, Limit::Symmetric));
+    }
+    let best = formats.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
+    best.unwrap_or_else(|| unreachable!("one of several"))
 }
 
 /// Blocks of nearly equal size.
@@ -179,6 +217,7 @@ struct Work<'a> {
     dense: &'a Dense,
     task: &'a Task<'a>,
     rows: &'a mut [u8],
+    ordered: &'a mut [u8],
     sums: &'a mut [i32],
 }
 
@@ -216,15 +255,40 @@ impl Work<'_> {
 
     /// Runs one panel.
     fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
+        let few = self.dense.ordered_rows();
+        for first in pixels.clone().step_by(few) {
+            let part = first..(first + few).min(pixels.end);
+            self.panel_rows((group, panel), pixels.start, part, output);
+        }
+    }
+
+    /// Runs some rows of one panel; the gathered rows are those from pixel `gathered` on.
+    fn panel_rows(
+        &mut self,
+        (group, panel): (usize, usize),
+        gathered: usize,
+        pixels: Range<usize>,
+        output: &mut QSlice<'_>,
+    ) {
         let (dense, task) = (self.dense, self.task);
         let layout = &dense.layout;
-        let place = &dense.panels[group * layout.panels() + panel];
+        let index = group * layout.panels() + panel;
+        let place = &dense.panels[index];
         let (first, vectors) = layout.panel(panel);
         let (input, stride) = if dense.in_place {
             let in_c = task.geometry.in_c;
             (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
         } else {
-            (&*self.rows, layout.row_stride())
+            (&self.rows[(pixels.start - gathered) * layout.row_stride()..], layout.row_stride())
+        };
+        let (input, stride) = match layout.shuffle_bytes() {
+            0 => (input, stride),
+            bytes => {
+                let ordered = &mut self.ordered[..pixels.len() * bytes];
+                let order = &dense.shuffles.as_bytes()[index * bytes..][..bytes];
+                kernel::shuffle(self.isa)(input, stride, order, ordered);
+                (&*ordered, bytes)
+            }
         };
         let panel = Panel {
             input,

@@ -70,8 +70,9 @@ impl Depthwise {
         if self.format() == Some(Format::Signed8) { 128 } else { 0 }
     }
 
-    pub(super) fn parts(&self) -> [Packed; 2] {
-        [self.weights.clone(), Packed::of::<u32>(&[])]
+    pub(super) fn parts(&self) -> [Packed; 3] {
+        let nothing = Packed::of::<u32>(&[]);
+        [self.weights.clone(), nothing.clone(), nothing]
     }
 
     pub(super) fn places(geometry: &Conv2d) -> Places {
@@ -168,7 +169,9 @@ fn pack(format: Format, spec: &QConvSpec<'_>) -> Packed {
                 });
                 match format {
                     Format::Pairs16 => packed.extend(weight.to_le_bytes()),
-                    Format::Quads8 | Format::Signed8 => packed.push(weight as i8 as u8),
+                    Format::Quads8 | Format::Signed8 | Format::Shuffled8 => {
+                        packed.push(weight as i8 as u8);
+                    }
                 }
             }
         }

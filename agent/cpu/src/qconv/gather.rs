@@ -171,7 +171,7 @@ impl<'a> Source<'a> {
     const fn element(&self) -> usize {
         match self.format {
             Format::Pairs16 => 2,
-            Format::Quads8 | Format::Signed8 => 1,
+            Format::Quads8 | Format::Signed8 | Format::Shuffled8 => 1,
         }
     }
 }

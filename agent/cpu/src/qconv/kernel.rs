@@ -94,6 +94,7 @@ pub(crate) struct Bytes<'a> {
     pub(crate) bias: &'a [i32],
     /// Multiplies them.
     pub(crate) multiplier: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
     pub(crate) quantise: Quantise,
 }
 
@@ -168,7 +169,7 @@ pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Format::Pairs16) => crate::x86_64::panel_avx2_pairs16,
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Format::Quads8) => crate::x86_64::panel_avx2_quads8,
+        (Isa::Avx2, Format::Quads8 | Format::Shuffled8) => crate::x86_64::panel_avx2_quads8,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Format::Signed8) => crate::x86_64::panel_avx2_signed8,
         #[cfg(target_arch = "x86_64")]
@@ -182,7 +183,22 @@ pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
         #[cfg(target_arch = "aarch64")]
         (Isa::NeonI8mm, Format::Quads8) => crate::aarch64::panel_i8mm,
         (_, Format::Pairs16) => panel_pairs16,
-        (_, Format::Quads8 | Format::Signed8) => unreachable!("only chosen where there is a kernel"),
+        (_, Format::Quads8 | Format::Signed8 | Format::Shuffled8) => {
+            unreachable!("only chosen where there is a kernel")
+        }
+    }
+}
+
+/// Orders the sixteens of some rows: takes the rows, bytes from one to the next, and the order; writes rows as long as
+/// the order.
+pub(crate) type ShuffleKernel = fn(&[u8], usize, &[u8], &mut [u8]);
+
+/// The kernel that orders rows of [`Format::Shuffled8`].
+pub(crate) fn shuffle(isa: Isa) -> ShuffleKernel {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => crate::x86_64::shuffle_avx2,
+        _ => unreachable!("only chosen where there is a kernel"),
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) enum Format {
     Quads8 = 1,
     /// Four i8 (the input less 128) with four i8.
     Signed8 = 2,
+    /// As `Quads8`, but each panel has its own order of the elements within every sixteen of K.
+    Shuffled8 = 3,
 }
 
 impl Format {
@@ -21,6 +23,7 @@ impl Format {
             0 => Some(Self::Pairs16),
             1 => Some(Self::Quads8),
             2 => Some(Self::Signed8),
+            3 => Some(Self::Shuffled8),
             _ => None,
         }
     }
@@ -29,13 +32,16 @@ impl Format {
     pub(crate) const fn elements(self) -> usize {
         match self {
             Self::Pairs16 => 2,
-            Self::Quads8 | Self::Signed8 => 4,
+            Self::Quads8 | Self::Signed8 | Self::Shuffled8 => 4,
         }
     }
 }
 
 /// Bytes of an input row that an entry reads, and of each column's weights in it.
 pub(crate) const ENTRY_BYTES: usize = 4;
+
+/// Elements of K that are ordered among themselves.
+pub(crate) const SHUFFLED: usize = 16;
 
 /// The sizes of the packed form, which follow from those of the convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +85,18 @@ impl Layout {
 
     /// Entries that hold all of K.
     pub(crate) const fn entries(&self) -> usize {
-        self.k.div_ceil(self.format.elements())
+        match self.format {
+            Format::Shuffled8 => self.k.div_ceil(SHUFFLED) * (SHUFFLED / ENTRY_BYTES),
+            _ => self.k.div_ceil(self.format.elements()),
+        }
+    }
+
+    /// Bytes that say how a panel orders the elements of a row.
+    pub(crate) const fn shuffle_bytes(&self) -> usize {
+        match self.format {
+            Format::Shuffled8 => self.row_bytes(),
+            _ => 0,
+        }
     }
 
     /// Bytes of an input row, as the kernel reads it.

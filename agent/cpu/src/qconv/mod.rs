@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`spec`] | what a layer is made from, and where its results go |
-//! | [`layout`], [`pack`] | how dense weights lie, and their packing |
+//! | [`layout`], [`pack`], [`order`] | how dense weights lie, and their packing |
 //! | [`gather`] | the input rows that dense kernels read |
 //! | [`dense`] | the run of dense layers, grouped ones included |
 //! | [`depthwise`], [`plain`] | the run of layers that convolve each channel on its own |
@@ -18,6 +18,7 @@ pub(crate) mod finish;
 mod gather;
 pub(crate) mod kernel;
 mod layout;
+mod order;
 mod pack;
 mod parts;
 mod plain;

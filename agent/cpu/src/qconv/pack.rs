@@ -1,10 +1,11 @@
 //! Packing of dense weights.
 //!
 //! A panel holds its main entries and, after them, extra ones that read input bytes again: they take what of a weight
-//! an entry cannot hold.
+//! an entry cannot hold. Where pairs of weights are too great, another order of K may pair them better.
 
 use super::{
-    layout::{ENTRY_BYTES, Format, Layout},
+    layout::{ENTRY_BYTES, Format, Layout, SHUFFLED},
+    order,
     spec::QConvSpec,
 };
 
@@ -12,6 +13,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct PackedPanels {
     pub(crate) weights: Vec<u8>,
+    /// For each panel, where each element of its order lies within its sixteen.
+    pub(crate) shuffles: Vec<u8>,
     /// For each panel, its count of extra entries.
     pub(crate) extra_counts: Vec<u32>,
     /// For each extra entry, the byte of the input row at which it reads.
@@ -43,6 +46,11 @@ impl Limit {
             }
         }
     }
+}
+
+/// Whether one entry can hold both weights of a pair, whatever they are multiplied with.
+pub(super) fn pair_fits(a: i16, b: i16) -> bool {
+    pair(a, b) == (a, b)
 }
 
 fn pair(a: i16, b: i16) -> (i16, i16) {
@@ -88,12 +96,18 @@ fn pack_panel(
         packed.extra_counts.push(0);
         return;
     }
+    let order = (layout.format == Format::Shuffled8).then(|| {
+        let weight = |c: usize, k: usize| weight(layout, spec, column(c), k);
+        let block = |at: usize| order::of_block(width, |c, k| weight(c, at + k));
+        (0..layout.entries() * 4).step_by(SHUFFLED).flat_map(block).collect::<Vec<u8>>()
+    });
+    let place = |k: usize| order.as_ref().map_or(k, |order| k / SHUFFLED * SHUFFLED + order[k] as usize);
     let mut extra = Vec::new();
     let mut rests = vec![[0i16; 4]; width];
     let before = packed.extra_offsets.len();
     for entry in 0..layout.entries() {
         for (c, rest) in rests.iter_mut().enumerate() {
-            *rest = std::array::from_fn(|i| weight(layout, spec, column(c), entry * 4 + i));
+            *rest = std::array::from_fn(|i| weight(layout, spec, column(c), place(entry * 4 + i)));
         }
         take(limit, &mut rests, &mut packed.weights);
         while rests.iter().any(|rest| *rest != [0; 4]) {
@@ -102,6 +116,7 @@ fn pack_panel(
         }
     }
     packed.weights.extend(extra);
+    packed.shuffles.extend(order.unwrap_or_default());
     packed.extra_counts.push((packed.extra_offsets.len() - before) as u32);
 }
 

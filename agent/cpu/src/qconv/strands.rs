@@ -44,7 +44,7 @@ impl<'a> Source<'a> {
     fn fill_zeros(&self, column: &mut [u8]) {
         match self.shape.format {
             Format::Pairs16 => bytemuck::cast_slice_mut(column).fill(u16::from(self.zeros[0])),
-            Format::Quads8 => column.fill(self.zeros[0]),
+            Format::Quads8 | Format::Shuffled8 => column.fill(self.zeros[0]),
             Format::Signed8 => column.fill(self.zeros[0] ^ 0x80),
         }
     }
