@@ -19,12 +19,14 @@ const BLOCK_PIXELS: usize = 24;
 /// Bytes of input rows that are ordered for a panel at once.
 const ORDERED_BYTES: usize = 8 << 10;
 
+/// Rows of most kernels' tiles.
+const TILE: usize = 4;
+
 /// A packed dense layer.
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     layout: Layout,
-    /// Output pixels of a block.
-    block: usize,
+    blocks: Blocks,
     /// Whether input rows are read where they lie.
     in_place: bool,
     panels: Vec<PanelPlace>,
@@ -64,7 +66,7 @@ impl Dense {
             return None;
         }
         let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
-        Some(Self { layout, block: block(geometry), in_place, panels, weights, extra, shuffles })
+        Some(Self { layout, blocks: Blocks::new(geometry), in_place, panels, weights, extra, shuffles })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -85,29 +87,30 @@ impl Dense {
 
     pub(super) fn units(&self, geometry: &Conv2d) -> usize {
         match geometry.out_pixels() {
+            0 => 0,
             1 => self.panels.len(),
-            pixels => pixels.div_ceil(self.block),
+            _ => self.blocks.count,
         }
     }
 
     /// Output elements before those of a unit.
     pub(super) fn output_before(&self, geometry: &Conv2d, unit: usize) -> usize {
         if geometry.out_pixels() != 1 {
-            return (unit * self.block).min(geometry.out_pixels()) * geometry.out_c;
+            return self.blocks.first(unit) * geometry.out_c;
         }
         let (group, panel) = (unit / self.layout.panels(), unit % self.layout.panels());
         group * self.layout.columns + self.layout.panel(panel).0 * self.layout.lanes
     }
 
     fn rows_bytes(&self) -> usize {
-        if self.in_place { 0 } else { padded(self.block * self.layout.row_stride()) }
+        if self.in_place { 0 } else { padded(self.blocks.most() * self.layout.row_stride()) }
     }
 
     /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
     fn ordered_rows(&self) -> usize {
         match self.layout.shuffle_bytes() {
-            0 => self.block,
-            bytes => (ORDERED_BYTES / bytes / 4 * 4).clamp(4, self.block.max(4)),
+            0 => self.blocks.most(),
+            bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, self.blocks.most()),
         }
     }
 
@@ -116,21 +119,20 @@ impl Dense {
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {
-        let sums = self.block * self.layout.widest() * size_of::<i32>();
+        let sums = self.blocks.most() * self.layout.widest() * size_of::<i32>();
         self.rows_bytes() + self.ordered_bytes() + padded(sums)
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
         let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
         let (ordered, sums) = scratch.split_at_mut(self.ordered_bytes());
-        let sums = &mut sums[..self.block * self.layout.widest() * size_of::<i32>()];
+        let sums = &mut sums[..self.blocks.most() * self.layout.widest() * size_of::<i32>()];
         let mut work = Work { isa, dense: self, task, rows, ordered, sums: bytemuck::cast_slice_mut(sums) };
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
             for unit in task.units.clone() {
-                let first = unit * self.block;
-                work.pixels(first..(first + self.block).min(task.geometry.out_pixels()), output);
+                work.pixels(self.blocks.range(unit), output);
             }
         }
     }
@@ -146,47 +148,65 @@ fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
         Isa::Generic | Isa::Neon => attempt(Format::Pairs16, Limit::Byte),
         Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => attempt(Format::Quads8, Limit::Byte),
         Isa::NeonDotprod => attempt(Format::Signed8, Limit::Byte),
-        Isa::Avx2 => choose_avx2(spec, attempt),
+        Isa::Avx2 => choose_avx2(spec.geometry.out_pixels() == 1, attempt),
     }
 }
 
 /// AVX2 multiplies bytes in 16 bits, where great weights side by side do not fit: they need extra entries, or another
 /// order, or words instead of bytes. The costs are those of the instructions for four elements of K.
 fn choose_avx2(
-    spec: &QConvSpec<'_>,
+    single: bool,
     attempt: impl Fn(Format, Limit) -> (Layout, PackedPanels),
 ) -> (Layout, PackedPanels) {
-    let single = spec.geometry.out_pixels() == 1;
-    let cost = |(layout, packed): &(Layout, PackedPanels)| {
-        let entries = layout.entries() * layout.panels() * layout.groups;
-        let extra = packed.extra_offsets.len();
-        let each = match layout.format {
-            Format::Quads8 => 6.0,
-            Format::Shuffled8 => 6.5,
-            Format::Signed8 => 8.0,
-            // Twice the bytes of weights, of which a single row's time is made.
-            Format::Pairs16 if single => 8.0,
-            Format::Pairs16 => 4.0,
-        };
-        each * (entries + extra) as f64
-    };
-    let mut formats = vec![
-        attempt(Format::Quads8, Limit::ProductPair),
-        attempt(Format::Shuffled8, Limit::ProductPair),
-        attempt(Format::Pairs16, Limit::Byte),
-    ];
-    if single {
-        formats.push(attempt(Format::Signed8, Limit::Symmetric));
+    let quads = attempt(Format::Quads8, Limit::ProductPair);
+    if quads.1.extra_offsets.is_empty() {
+        return quads;
     }
-    let best = formats.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-    best.unwrap_or_else(|| unreachable!("one of several"))
+    let panels = quads.0.panels() * quads.0.groups;
+    let cost = |(layout, packed): &(Layout, PackedPanels), each: usize| {
+        each * (layout.entries() * panels + packed.extra_offsets.len())
+    };
+    let shuffled = attempt(Format::Shuffled8, Limit::ProductPair);
+    let bytes = cost(&quads, 12).min(cost(&shuffled, 13));
+    // A single row's time is made of reading its weights: words are twice as many bytes.
+    let words = if single { 32 } else { 16 } * quads.0.entries() * panels;
+    if single && 16 * quads.0.entries() * panels < bytes {
+        return attempt(Format::Signed8, Limit::Symmetric);
+    }
+    match bytes {
+        _ if words < bytes => attempt(Format::Pairs16, Limit::Byte),
+        _ if cost(&quads, 12) == bytes => quads,
+        _ => shuffled,
+    }
 }
 
-/// Blocks of nearly equal size.
-fn block(geometry: &Conv2d) -> usize {
-    let pixels = geometry.out_pixels().max(1);
-    let blocks = ((pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS).max(1);
-    pixels.div_ceil(blocks).next_multiple_of(4).min(pixels)
+/// How output pixels are cut into blocks: an even count of them where there are several, since threads share them out.
+#[derive(Debug, Clone, Copy)]
+struct Blocks {
+    pixels: usize,
+    count: usize,
+}
+
+impl Blocks {
+    fn new(geometry: &Conv2d) -> Self {
+        let pixels = geometry.out_pixels();
+        let count = (pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS;
+        Self { pixels, count: if count > 1 { count.next_multiple_of(2) } else { 1 } }
+    }
+
+    /// The first pixel of a block: whole tiles before it.
+    fn first(&self, block: usize) -> usize {
+        if block >= self.count { self.pixels } else { block * self.pixels / self.count / TILE * TILE }
+    }
+
+    fn range(&self, block: usize) -> Range<usize> {
+        self.first(block)..self.first(block + 1)
+    }
+
+    /// Pixels of the largest block, or more.
+    fn most(&self) -> usize {
+        self.pixels.div_ceil(self.count) + TILE
+    }
 }
 
 fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPlace>> {

@@ -148,9 +148,10 @@ unsafe fn scaled(sums: __m256i, v: usize, to: &Store256) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn narrow(a: __m256i, b: __m256i, to: &Store256) -> __m128i {
     let words = _mm256_adds_epi16(_mm256_packs_epi32(a, b), to.zero);
-    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
-    let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-    _mm_max_epu8(bytes, _mm256_castsi256_si128(to.least))
+    // Each half holds four results of `a` and four of `b`.
+    let bytes = _mm256_packus_epi16(words, words);
+    let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+    _mm_max_epu8(_mm256_castsi256_si128(bytes), _mm256_castsi256_si128(to.least))
 }
 
 /// # Safety
