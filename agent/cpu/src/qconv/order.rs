@@ -1,20 +1,18 @@
 //! The order of sixteen elements of K in which as few pairs of weights as possible are too great.
 
-use super::{layout::SHUFFLED, pack::pair_fits};
+use super::{layout::SHUFFLED, pack::MOST_OF_PAIR};
 
 /// Steps of the search for one order.
 const MOST_STEPS: usize = 400;
 
-/// For each place of the order, the element there; `weight` gives a column's weight of an element.
-pub(super) fn of_block(columns: usize, weight: impl Fn(usize, usize) -> i16) -> [u8; SHUFFLED] {
-    let mut weights = vec![[0i16; SHUFFLED]; columns];
-    for (c, weights) in weights.iter_mut().enumerate() {
-        *weights = std::array::from_fn(|k| weight(c, k));
-    }
+/// For each place of the order, the element there; the weights are those of the panel's columns, element by element.
+pub(super) fn of_block(weights: &[Vec<i16>; SHUFFLED]) -> [u8; SHUFFLED] {
     let mut partners = [0u16; SHUFFLED];
     for a in 0..SHUFFLED {
         for b in a + 1..SHUFFLED {
-            if weights.iter().all(|weights| pair_fits(weights[a], weights[b])) {
+            let sums = weights[a].iter().zip(&weights[b]).map(|(a, b)| a + b);
+            let (least, most) = sums.fold((0, 0), |(least, most), sum| (sum.min(least), sum.max(most)));
+            if least >= -MOST_OF_PAIR && most <= MOST_OF_PAIR {
                 partners[a] |= 1 << b;
                 partners[b] |= 1 << a;
             }
@@ -79,7 +77,7 @@ mod tests {
 
     #[test]
     fn great_weights_are_paired_with_small_ones() {
-        let order = of_block(3, |_, k| if k < 8 { 127 } else { 1 });
+        let order = of_block(&std::array::from_fn(|k| vec![if k < 8 { 127 } else { 1 }; 3]));
         let mut elements = order;
         elements.sort_unstable();
         assert_eq!(elements, std::array::from_fn(|k| k as u8));
@@ -88,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_hopeless_block_keeps_all_its_elements() {
-        let mut order = of_block(1, |_, _| -128);
+        let mut order = of_block(&std::array::from_fn(|_| vec![-128]));
         order.sort_unstable();
         assert_eq!(order, std::array::from_fn(|k| k as u8));
     }
