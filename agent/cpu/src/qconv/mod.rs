@@ -16,6 +16,10 @@ mod dense;
 mod depthwise;
 pub(crate) mod finish;
 mod gather;
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "other architectures have the portable kernels alone")
+)]
 pub(crate) mod kernel;
 mod layout;
 mod order;

@@ -3,7 +3,7 @@
 use super::{layout::SHUFFLED, pack::MOST_OF_PAIR};
 
 /// Steps of the search for one order.
-const MOST_STEPS: usize = 400;
+const MOST_STEPS: usize = 64;
 
 /// For each place of the order, the element there; the weights are those of the panel's columns, element by element.
 pub(super) fn of_block(weights: &[Vec<i16>; SHUFFLED]) -> [u8; SHUFFLED] {

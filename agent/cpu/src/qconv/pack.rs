@@ -110,10 +110,9 @@ impl Columns {
             let block: [Vec<i16>; SHUFFLED] =
                 std::array::from_fn(|k| (0..self.width).map(|c| self.column(c)[at + k]).collect());
             let order = order::of_block(&block);
-            for c in 0..self.width {
-                let to = &mut self.weights[c * self.k + at..][..SHUFFLED];
-                for (to, k) in to.iter_mut().zip(order) {
-                    *to = block[k as usize][c];
+            for (c, column) in self.weights.chunks_exact_mut(self.k).enumerate() {
+                for (to, k) in column[at..at + SHUFFLED].iter_mut().zip(order) {
+                    *to = block[usize::from(k)][c];
                 }
             }
             orders.extend(order);
