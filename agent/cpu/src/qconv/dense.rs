@@ -328,10 +328,12 @@ impl Work<'_> {
             columns: width.min(layout.columns - first),
         };
         let kernel = kernel::panel(self.isa, layout.format);
-        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
+        if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
             (kernel::kernels_finish(self.isa), task.finish, &mut *output)
         {
-            return kernel(&panel, Outlet::Bytes(to.bytes(&parameters, *quantise, output)));
+            let mut bytes = to.bytes(&parameters, *quantise, output);
+            bytes.add = add.map(|add| (add, &task.residual[to.start..]));
+            return kernel(&panel, Outlet::Bytes(bytes));
         }
         kernel(&panel, Outlet::Sums(self.sums));
         let block = Block { sums: self.sums, stride: width, columns: to.columns, rows: pixels.len() };
@@ -356,6 +358,7 @@ impl Area {
             bias: parameters.bias,
             multiplier: parameters.multiplier,
             quantise,
+            add: None,
         }
     }
 }

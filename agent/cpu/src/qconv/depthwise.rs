@@ -235,7 +235,7 @@ impl Work<'_> {
         let parameters = self.task.columns.from(channel);
         let row = unit.image * geometry.out_h() + unit.rows.start + row;
         let start = (row * geometry.out_w() + unit.pixels.start) * geometry.out_c + channel - self.task.start;
-        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
+        if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
             (kernel::kernels_finish(self.isa), self.task.finish, &mut *output)
         {
             let bytes = Bytes {
@@ -245,6 +245,7 @@ impl Work<'_> {
                 bias: parameters.bias,
                 multiplier: parameters.multiplier,
                 quantise: *quantise,
+                add: add.map(|add| (add, &self.task.residual[start..])),
             };
             return (self.kernels.1)(&line, Outlet::Bytes(bytes));
         }

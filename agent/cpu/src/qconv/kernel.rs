@@ -1,7 +1,7 @@
 //! The choice of kernels by instruction set, and the portable ones.
 
 use super::{
-    finish::{self, Block, Columns, Finish, Place, Quantise},
+    finish::{self, Add, Block, Columns, Finish, Place, Quantise},
     layout::{ENTRY_BYTES, Format},
 };
 use crate::isa::Isa;
@@ -96,6 +96,9 @@ pub(crate) struct Bytes<'a> {
     pub(crate) multiplier: &'a [f32],
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
     pub(crate) quantise: Quantise,
+    /// A sum with another tensor, of which the elements lie as the output's do.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
+    pub(crate) add: Option<(Add, &'a [u8])>,
 }
 
 impl Outlet<'_> {
@@ -103,7 +106,9 @@ impl Outlet<'_> {
         match self {
             Self::Sums(sums) => assert!(sums.len() >= rows * columns, "room for sums"),
             Self::Bytes(bytes) => {
-                let fits = bytes.output.len() >= (rows - 1) * bytes.stride + bytes.columns;
+                let elements = (rows - 1) * bytes.stride + bytes.columns;
+                let others = bytes.add.is_none_or(|(_, other)| other.len() >= elements);
+                let fits = bytes.output.len() >= elements && others;
                 assert!(fits && bytes.columns <= columns, "room for results");
                 let parameters = bytes.bias.len().min(bytes.multiplier.len());
                 assert!(parameters >= columns, "parameters of columns");

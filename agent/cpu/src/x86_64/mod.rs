@@ -9,6 +9,7 @@ mod qdepthwise;
 mod qdot;
 mod qfinish;
 mod qshuffle;
+mod qstore;
 
 pub(crate) use qdense::{
     panel_avx_vnni, panel_avx2_pairs16, panel_avx2_quads8, panel_avx2_signed8, panel_avx512_vnni,

@@ -2,7 +2,7 @@
 
 use super::{
     qdot::{dot_pairs16, dot_quads8, dot_signed8},
-    qfinish::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
+    qstore::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
@@ -62,7 +62,7 @@ macro_rules! panel_kernel {
                         }
                     }
                     let [acc, others] = &mut acc;
-                    if entry < panel.entries {
+                    if R == 1 && entry < panel.entries {
                         step(others, entry * ENTRY_BYTES, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
@@ -76,7 +76,7 @@ macro_rules! panel_kernel {
                                 acc[r][v] = $add(acc[r][v], others[r][v]);
                             }
                         }
-                        $store(&acc[r], row + r, to);
+                        $store(acc[r], row + r, to);
                     }
                 }
             }
@@ -111,7 +111,7 @@ macro_rules! panel_kernel {
 
 panel_kernel! {
     /// Pairs of i16.
-    panel_avx2_pairs16, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_pairs16, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
     row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
@@ -119,7 +119,7 @@ panel_kernel! {
 
 panel_kernel! {
     /// u8 with i8 of which no pair's product leaves i16.
-    panel_avx2_quads8, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_quads8, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
     row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_quads8, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
@@ -127,7 +127,7 @@ panel_kernel! {
 
 panel_kernel! {
     /// i8 with i8 other than -128: magnitudes times weights that carry the sign.
-    panel_avx2_signed8, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_signed8, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
     row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_signed8, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
@@ -135,7 +135,7 @@ panel_kernel! {
 
 panel_kernel! {
     /// u8 with i8, 256 bits.
-    panel_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, lanes = 8,
+    panel_avx_vnni, Isa::AvxVnni, "avx2,fma,avxvnni", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
     row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1], 3 => [1], 4 => [1] }

@@ -2,7 +2,7 @@
 
 use super::{
     qdot::dot_pairs16,
-    qfinish::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
+    qstore::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
@@ -42,7 +42,7 @@ macro_rules! line_kernel {
                         weights = weights.add(COLUMN_BYTES);
                     }
                     for p in 0..P {
-                        $store(&acc[p], pixel + p, to);
+                        $store(acc[p], pixel + p, to);
                     }
                 }
             }
@@ -66,14 +66,14 @@ macro_rules! line_kernel {
 
 line_kernel! {
     /// Pairs of i16.
-    line_avx2, Isa::Avx2, "avx2", __m256i, vectors = 2,
+    line_avx2, Isa::Avx2, "avx2,fma", __m256i, vectors = 2,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = [4, 2, 1]
 }
 
 line_kernel! {
     /// Four u8 with four i8, 256 bits.
-    line_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, vectors = 2,
+    line_avx_vnni, Isa::AvxVnni, "avx2,fma,avxvnni", __m256i, vectors = 2,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = [4, 2, 1]
 }
