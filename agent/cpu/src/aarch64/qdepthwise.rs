@@ -3,16 +3,22 @@
 use super::qdot::{sdot, usdot};
 use crate::{
     isa::Isa,
-    qconv::kernel::{COLUMN_BYTES, LINE_CHANNELS, Line, Outlet, Strand, sums_of},
+    qconv::{
+        kernel::{LINE_CHANNELS, Line, Outlet, Strand, sums_of},
+        layout::Format,
+    },
 };
 use std::arch::aarch64::*;
+
+/// Bytes of a column of pairs of i16, or of four bytes, of each channel.
+const COLUMN_BYTES: usize = Format::Quads8.column_bytes();
 
 /// Registers of a column.
 const PARTS: usize = 4;
 
 /// A kernel over lines, of tiles of output pixels.
 macro_rules! line_kernel {
-    ($(#[$doc:meta])* $name:ident, $isa:expr, $features:literal, dot = $dot:ident) => {
+    ($(#[$doc:meta])* $name:ident, $isa:expr, $features:literal, $format:expr, dot = $dot:ident) => {
         $(#[$doc])*
         pub(crate) fn $name(line: &Line<'_>, outlet: Outlet<'_>) {
             /// # Safety
@@ -26,14 +32,8 @@ macro_rules! line_kernel {
                     let mut acc = [[vdupq_n_s32(0); PARTS]; P];
                     for at in line.terms {
                         let column = columns.add(*at as usize);
-                        for part in 0..PARTS {
-                            let w = vld1q_s32(weights.add(part * 16).cast());
-                            for p in 0..P {
-                                let x = vld1q_s32(column.add(p * line.step + part * 16).cast());
-                                acc[p][part] = $dot(acc[p][part], x, w);
-                            }
-                        }
-                        weights = weights.add(COLUMN_BYTES);
+                        $dot(&mut acc, column, line.step, weights);
+                        weights = weights.add($format.column_bytes());
                     }
                     for p in 0..P {
                         for part in 0..PARTS {
@@ -44,7 +44,7 @@ macro_rules! line_kernel {
             }
 
             debug_assert!($isa.is_available());
-            line.check(&outlet);
+            line.check($format.column_bytes(), &outlet);
             let sums = sums_of(outlet).as_mut_ptr();
             let mut pixel = 0;
             while pixel < line.pixels {
@@ -66,12 +66,81 @@ macro_rules! line_kernel {
 
 line_kernel! {
     /// Four i8 with four i8.
-    line_dotprod, Isa::NeonDotprod, "neon,dotprod", dot = sdot
+    line_dotprod, Isa::NeonDotprod, "neon,dotprod", Format::Signed8, dot = dot_signed8
 }
 
 line_kernel! {
     /// Four u8 with four i8.
-    line_i8mm, Isa::NeonI8mm, "neon,i8mm", dot = usdot
+    line_i8mm, Isa::NeonI8mm, "neon,i8mm", Format::Quads8, dot = dot_quads8
+}
+
+line_kernel! {
+    /// One i16 with one i16.
+    line_neon, Isa::Neon, "neon", Format::Words16, dot = dot_words16
+}
+
+/// # Safety
+/// The columns of the pixels, `step` bytes apart, and the weights of a term can be read.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dot_signed8<const P: usize>(
+    acc: &mut [[int32x4_t; PARTS]; P],
+    column: *const u8,
+    step: usize,
+    weights: *const u8,
+) {
+    for part in 0..PARTS {
+        // SAFETY: the caller's.
+        let w = unsafe { vld1q_s32(weights.add(part * 16).cast()) };
+        for (p, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            let x = unsafe { vld1q_s32(column.add(p * step + part * 16).cast()) };
+            acc[part] = sdot(acc[part], x, w);
+        }
+    }
+}
+
+/// # Safety
+/// The columns of the pixels, `step` bytes apart, and the weights of a term can be read.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn dot_quads8<const P: usize>(
+    acc: &mut [[int32x4_t; PARTS]; P],
+    column: *const u8,
+    step: usize,
+    weights: *const u8,
+) {
+    for part in 0..PARTS {
+        // SAFETY: the caller's.
+        let w = unsafe { vld1q_s32(weights.add(part * 16).cast()) };
+        for (p, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            let x = unsafe { vld1q_s32(column.add(p * step + part * 16).cast()) };
+            acc[part] = usdot(acc[part], x, w);
+        }
+    }
+}
+
+/// # Safety
+/// As [`dot_signed8`].
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn dot_words16<const P: usize>(
+    acc: &mut [[int32x4_t; PARTS]; P],
+    column: *const u8,
+    step: usize,
+    weights: *const u8,
+) {
+    for half in 0..2 {
+        // SAFETY: the caller's.
+        let w = unsafe { vld1q_s16(weights.add(half * 16).cast()) };
+        for (p, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            let x = unsafe { vld1q_s16(column.add(p * step + half * 16).cast()) };
+            acc[half * 2] = vmlal_s16(acc[half * 2], vget_low_s16(x), vget_low_s16(w));
+            acc[half * 2 + 1] = vmlal_high_s16(acc[half * 2 + 1], x, w);
+        }
+    }
 }
 
 /// Columns of four u8 of each channel, one of each strand.

@@ -4,7 +4,7 @@ use super::{
     Places, Task,
     finish::{Block, Columns, Finish, Place, Quantise},
     gather::Source,
-    kernel::{self, Bytes, Outlet, Panel},
+    kernel::{self, Bytes, Outlet, Panel, PanelKernel},
     layout::{ENTRY_BYTES, Format, Layout},
     pack::{self, Limit, PackedPanels},
     padded,
@@ -26,6 +26,7 @@ const TILE: usize = 4;
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     layout: Layout,
+    kernel: PanelKernel,
     blocks: Blocks,
     /// Whether input rows are read where they lie.
     in_place: bool,
@@ -60,13 +61,23 @@ impl Dense {
         format: Format,
         [weights, extra, shuffles]: [Packed; 3],
     ) -> Option<Self> {
+        let kernel = kernel::panel(isa, format)?;
         let layout = Layout::new(isa, format, geometry);
         let panels = places(&layout, weights.as_bytes().len(), extra.elements())?;
         if shuffles.as_bytes().len() != panels.len() * layout.shuffle_bytes() {
             return None;
         }
         let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
-        Some(Self { layout, blocks: Blocks::new(geometry), in_place, panels, weights, extra, shuffles })
+        Some(Self {
+            layout,
+            kernel,
+            blocks: Blocks::new(geometry),
+            in_place,
+            panels,
+            weights,
+            extra,
+            shuffles,
+        })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -327,7 +338,7 @@ impl Work<'_> {
             stride: out_c,
             columns: width.min(layout.columns - first),
         };
-        let kernel = kernel::panel(self.isa, layout.format);
+        let kernel = dense.kernel;
         if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
             (kernel::kernels_finish(self.isa), task.finish, &mut *output)
         {

@@ -7,9 +7,9 @@
 use super::{
     Places, Task,
     finish::{Block, Finish, Place},
-    kernel::{self, Bytes, COLUMN_BYTES, InterleaveKernel, LINE_CHANNELS, Line, LineKernel, Outlet},
+    kernel::{self, Bytes, InterleaveKernel, LINE_CHANNELS, Line, LineKernel, Outlet},
     layout::Format,
-    padded, plain,
+    padded,
     shape::Shape,
     spec::{QConvSpec, QSlice},
     strands::Source,
@@ -21,9 +21,8 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub(super) struct Depthwise {
     shape: Shape,
-    /// None where [`plain`] runs it.
-    kernels: Option<(InterleaveKernel, LineKernel)>,
-    /// `[block of channels][variant][term][channel][tap of the term]`, or as [`plain`] has them.
+    kernels: (InterleaveKernel, LineKernel),
+    /// `[block of channels][variant][term][channel][tap of the term]`.
     weights: Packed,
 }
 
@@ -34,40 +33,28 @@ fn padded_channels(geometry: &Conv2d) -> usize {
 impl Depthwise {
     pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         let bytes = spec.weights.iter().all(|w| i8::try_from(*w).is_ok());
-        let formats = [Format::Quads8, Format::Signed8, Format::Pairs16];
-        let mut formats = formats.into_iter().filter(|format| bytes || *format == Format::Pairs16);
+        let formats = [Format::Quads8, Format::Signed8, Format::Pairs16, Format::Words16];
+        let mut formats = formats.into_iter().filter(|format| bytes || format.element_bytes() > 1);
         let format = formats.find(|format| kernel::line(isa, *format).is_some());
-        let weights = format.map_or_else(|| plain::pack(spec), |format| pack(format, spec));
-        let depthwise = Self::from_parts(isa, &spec.geometry, format, weights);
+        let format = format.unwrap_or_else(|| unreachable!("every instruction set has kernels for words"));
+        let depthwise = Self::from_parts(isa, &spec.geometry, format, pack(format, spec));
         depthwise.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
     }
 
-    /// A layer of packed weights, in a format that there are kernels for, or as [`plain`] has them.
-    pub(super) fn from_parts(
-        isa: Isa,
-        geometry: &Conv2d,
-        format: Option<Format>,
-        weights: Packed,
-    ) -> Option<Self> {
-        let kernels = match format {
-            Some(format) => Some(kernel::line(isa, format)?),
-            None => None,
-        };
-        let shape = Shape::new(format.unwrap_or(Format::Pairs16), geometry);
-        let bytes = match format {
-            None => plain::weight_bytes(geometry),
-            Some(_) => padded_channels(geometry) / LINE_CHANNELS * shape.term_count() * COLUMN_BYTES,
-        };
+    /// A layer of packed weights; `None` where they do not fit the geometry, or there are no kernels for the format.
+    pub(super) fn from_parts(isa: Isa, geometry: &Conv2d, format: Format, weights: Packed) -> Option<Self> {
+        let kernels = kernel::line(isa, format)?;
+        let shape = Shape::new(format, geometry);
+        let bytes = padded_channels(geometry) / LINE_CHANNELS * shape.term_count() * format.column_bytes();
         (weights.as_bytes().len() == bytes).then_some(Self { shape, kernels, weights })
     }
 
-    /// The format, if it is not [`plain`]'s.
-    pub(super) fn format(&self) -> Option<Format> {
-        self.kernels.map(|_| self.shape.format)
+    pub(super) fn format(&self) -> Format {
+        self.shape.format
     }
 
     pub(super) fn input_shift(&self) -> i32 {
-        if self.format() == Some(Format::Signed8) { 128 } else { 0 }
+        if self.format() == Format::Signed8 { 128 } else { 0 }
     }
 
     pub(super) fn parts(&self) -> [Packed; 3] {
@@ -112,26 +99,19 @@ impl Depthwise {
     }
 
     fn column_bytes(&self) -> usize {
-        self.shape.planes * self.shape.columns * COLUMN_BYTES
+        self.shape.planes * self.shape.columns * self.shape.format.column_bytes()
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {
-        self.column_bytes() + padded(self.shape.segment * LINE_CHANNELS * size_of::<i32>())
+        padded(self.column_bytes()) + padded(self.shape.segment * LINE_CHANNELS * size_of::<i32>())
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
         let geometry = task.geometry;
         let units = task.units.clone().map(|unit| self.unit(geometry, unit));
-        let Some(kernels) = self.kernels else {
-            for unit in units {
-                for row in unit.rows {
-                    let place = (unit.image * geometry.out_h() + row, unit.pixels.clone());
-                    plain::run(isa, task, self.weights.elements(), place, output);
-                }
-            }
-            return;
-        };
-        let (columns, sums) = scratch.split_at_mut(self.column_bytes());
+        let kernels = self.kernels;
+        let (columns, sums) = scratch.split_at_mut(padded(self.column_bytes()));
+        let columns = &mut columns[..self.column_bytes()];
         let sums = &mut sums[..self.shape.segment * LINE_CHANNELS * size_of::<i32>()];
         let sums = bytemuck::cast_slice_mut(sums);
         let mut work = Work { isa, shape: &self.shape, layer: self, kernels, task, columns, sums };
@@ -158,7 +138,7 @@ fn pack(format: Format, spec: &QConvSpec<'_>) -> Packed {
     let geometry = &spec.geometry;
     let shape = Shape::new(format, geometry);
     let terms = shape.variants.iter().flat_map(|v| (0..v.terms.len()).map(move |term| (v, term)));
-    let mut packed = Vec::new();
+    let mut packed: Vec<u8> = Vec::new();
     for block in (0..geometry.out_c).step_by(LINE_CHANNELS) {
         for (variant, term) in terms.clone() {
             for i in 0..LINE_CHANNELS * format.elements() {
@@ -167,12 +147,7 @@ fn pack(format: Format, spec: &QConvSpec<'_>) -> Packed {
                 let weight = place.filter(|_| channel < geometry.out_c).map_or(0, |(ky, kx)| {
                     spec.weights[(channel * geometry.kernel_h + ky) * geometry.kernel_w + kx]
                 });
-                match format {
-                    Format::Pairs16 => packed.extend(weight.to_le_bytes()),
-                    Format::Quads8 | Format::Signed8 | Format::Shuffled8 => {
-                        packed.push(weight as i8 as u8);
-                    }
-                }
+                packed.extend(&weight.to_le_bytes()[..format.element_bytes()]);
             }
         }
     }
@@ -214,8 +189,9 @@ impl Work<'_> {
         };
         let first = (unit.pixels.start * geometry.stride_w) as isize - geometry.pad[1] as isize;
         let count = shape.columns - (shape.segment - unit.pixels.len()) * geometry.stride_w;
-        for (plane, columns) in self.columns.chunks_exact_mut(shape.columns * COLUMN_BYTES).enumerate() {
-            source.fill(plane, first, &mut columns[..count * COLUMN_BYTES], self.kernels.0);
+        let bytes = shape.format.column_bytes();
+        for (plane, columns) in self.columns.chunks_exact_mut(shape.columns * bytes).enumerate() {
+            source.fill(plane, first, &mut columns[..count * bytes], self.kernels.0);
         }
     }
 
@@ -223,11 +199,12 @@ impl Work<'_> {
         let (geometry, shape) = (self.task.geometry, self.shape);
         let channel = block * LINE_CHANNELS;
         let (plane, variant) = shape.place(geometry, row);
-        let weights = (block * shape.term_count() + variant.first_term) * COLUMN_BYTES;
+        let bytes = shape.format.column_bytes();
+        let weights = (block * shape.term_count() + variant.first_term) * bytes;
         let line = Line {
-            columns: &self.columns[plane * shape.columns * COLUMN_BYTES..],
+            columns: &self.columns[plane * shape.columns * bytes..],
             terms: &variant.terms,
-            step: geometry.stride_w * COLUMN_BYTES,
+            step: geometry.stride_w * bytes,
             pixels: unit.pixels.len(),
             weights: &self.layer.weights.as_bytes()[weights..],
         };

@@ -169,10 +169,7 @@ impl<'a> Source<'a> {
     }
 
     const fn element(&self) -> usize {
-        match self.format {
-            Format::Pairs16 => 2,
-            Format::Quads8 | Format::Signed8 | Format::Shuffled8 => 1,
-        }
+        self.format.element_bytes()
     }
 }
 

@@ -42,7 +42,7 @@ impl Panel<'_> {
 /// Sixteen channels of neighbouring output pixels of a depthwise layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<'a> {
-    /// Interleaved input columns, [`COLUMN_BYTES`] each.
+    /// Interleaved input columns, as long as the format has them.
     pub(crate) columns: &'a [u8],
     /// For each term of the sum, the byte at which the first pixel's column lies.
     pub(crate) terms: &'a [u32],
@@ -50,24 +50,21 @@ pub(crate) struct Line<'a> {
     pub(crate) step: usize,
     /// Output pixels.
     pub(crate) pixels: usize,
-    /// The weights of each term, [`COLUMN_BYTES`] each.
+    /// The weights of each term, as long as a column.
     pub(crate) weights: &'a [u8],
 }
-
-/// Bytes of an interleaved column: two i16 or four bytes for each of [`LINE_CHANNELS`].
-pub(crate) const COLUMN_BYTES: usize = 64;
 
 /// Channels of a [`Line`].
 pub(crate) const LINE_CHANNELS: usize = 16;
 
 impl Line<'_> {
-    /// Panics where a kernel would leave one of the slices.
-    pub(crate) fn check(&self, outlet: &Outlet<'_>) {
+    /// Panics where a kernel for columns of that many bytes would leave one of the slices.
+    pub(crate) fn check(&self, column_bytes: usize, outlet: &Outlet<'_>) {
         assert!(self.pixels > 0, "output pixels");
-        let last = (self.pixels - 1) * self.step + COLUMN_BYTES;
+        let last = (self.pixels - 1) * self.step + column_bytes;
         let inside = |at: &u32| *at as usize + last <= self.columns.len();
         assert!(self.terms.iter().all(inside), "columns of a line");
-        assert!(self.weights.len() >= self.terms.len() * COLUMN_BYTES, "weights of a line");
+        assert!(self.weights.len() >= self.terms.len() * column_bytes, "weights of a line");
         outlet.check(self.pixels, LINE_CHANNELS);
     }
 }
@@ -156,6 +153,11 @@ pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKe
         (Isa::NeonI8mm, Format::Quads8) => {
             Some((crate::aarch64::interleave_quads8, crate::aarch64::line_i8mm))
         }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm, Format::Words16) => {
+            Some((interleave_words16, crate::aarch64::line_neon))
+        }
+        (Isa::Generic, Format::Words16) => Some((interleave_words16, line_words16)),
         _ => None,
     }
 }
@@ -168,9 +170,14 @@ pub(crate) fn kernels_finish(isa: Isa) -> bool {
 /// Turns sums into results.
 pub(crate) type FinishKernel = fn(&Block<'_>, &Columns<'_>, &Finish, Place<'_, '_>);
 
-/// The kernel of an instruction set for a format that [`super::dense`] chooses for it.
-pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
-    match (isa, format) {
+/// Whether this build has kernels for an instruction set.
+pub(crate) fn exist(isa: Isa) -> bool {
+    [Format::Pairs16, Format::Words16].iter().any(|format| line(isa, *format).is_some())
+}
+
+/// The kernel of an instruction set for a format, if it has one.
+pub(crate) fn panel(isa: Isa, format: Format) -> Option<PanelKernel> {
+    Some(match (isa, format) {
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Format::Pairs16) => crate::x86_64::panel_avx2_pairs16,
         #[cfg(target_arch = "x86_64")]
@@ -187,11 +194,9 @@ pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
         (Isa::NeonDotprod, Format::Signed8) => crate::aarch64::panel_dotprod,
         #[cfg(target_arch = "aarch64")]
         (Isa::NeonI8mm, Format::Quads8) => crate::aarch64::panel_i8mm,
-        (_, Format::Pairs16) => panel_pairs16,
-        (_, Format::Quads8 | Format::Signed8 | Format::Shuffled8) => {
-            unreachable!("only chosen where there is a kernel")
-        }
-    }
+        (Isa::Generic, Format::Pairs16) => panel_pairs16,
+        _ => return None,
+    })
 }
 
 /// Orders the sixteens of some rows: takes the rows, bytes from one to the next, and the order; writes rows as long as
@@ -244,5 +249,33 @@ pub(crate) fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
     match outlet {
         Outlet::Sums(sums) => sums,
         Outlet::Bytes(_) => unreachable!("only kernels that finish get an outlet of bytes"),
+    }
+}
+
+/// Columns of one i16 of each channel, of the first strand.
+fn interleave_words16(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    let Strand { bytes, stride } = strands[0];
+    let columns: &mut [[u16; LINE_CHANNELS]] = bytemuck::cast_slice_mut(columns);
+    for (i, column) in columns.iter_mut().enumerate() {
+        for (to, from) in column.iter_mut().zip(&bytes[i * stride..][..LINE_CHANNELS]) {
+            *to = u16::from(*from);
+        }
+    }
+}
+
+fn line_words16(line: &Line<'_>, outlet: Outlet<'_>) {
+    line.check(Format::Words16.column_bytes(), &outlet);
+    let columns: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.columns);
+    let weights: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.weights);
+    let (sums, _) = sums_of(outlet).as_chunks_mut::<LINE_CHANNELS>();
+    for (pixel, sums) in sums.iter_mut().take(line.pixels).enumerate() {
+        let mut acc = [0i32; LINE_CHANNELS];
+        for (at, weights) in line.terms.iter().zip(weights) {
+            let column = &columns[(pixel * line.step + *at as usize) / Format::Words16.column_bytes()];
+            for ((acc, value), weight) in acc.iter_mut().zip(column).zip(weights) {
+                *acc += i32::from(*value) * i32::from(*weight);
+            }
+        }
+        *sums = acc;
     }
 }

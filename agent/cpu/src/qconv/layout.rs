@@ -1,6 +1,6 @@
 //! How the weights of a dense convolution lie: panels of output channels, entries of four bytes of K.
 
-use super::gather::CHUNK;
+use super::{gather::CHUNK, kernel::LINE_CHANNELS};
 use crate::{geometry::Conv2d, isa::Isa};
 
 /// What an entry of four bytes of an input row is multiplied with.
@@ -15,6 +15,8 @@ pub(crate) enum Format {
     Signed8 = 2,
     /// As `Quads8`, but each panel has its own order of the elements within every sixteen of K.
     Shuffled8 = 3,
+    /// One of them widened to i16 with one i16; of depthwise layers alone.
+    Words16 = 4,
 }
 
 impl Format {
@@ -24,6 +26,7 @@ impl Format {
             1 => Some(Self::Quads8),
             2 => Some(Self::Signed8),
             3 => Some(Self::Shuffled8),
+            4 => Some(Self::Words16),
             _ => None,
         }
     }
@@ -31,9 +34,25 @@ impl Format {
     /// Elements of K in an entry.
     pub(crate) const fn elements(self) -> usize {
         match self {
+            Self::Words16 => 1,
             Self::Pairs16 => 2,
             Self::Quads8 | Self::Signed8 | Self::Shuffled8 => 4,
         }
+    }
+}
+
+impl Format {
+    /// Bytes of one element, as kernels read it.
+    pub(crate) const fn element_bytes(self) -> usize {
+        match self {
+            Self::Words16 | Self::Pairs16 => 2,
+            Self::Quads8 | Self::Signed8 | Self::Shuffled8 => 1,
+        }
+    }
+
+    /// Bytes of an interleaved column of a depthwise layer.
+    pub(crate) const fn column_bytes(self) -> usize {
+        LINE_CHANNELS * self.elements() * self.element_bytes()
     }
 }
 

@@ -2,30 +2,25 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`spec`] | what a layer is made from, and where its results go |
-//! | [`layout`], [`pack`], [`order`] | how dense weights lie, and their packing |
-//! | [`gather`] | the input rows that dense kernels read |
-//! | [`dense`] | the run of dense layers, grouped ones included |
-//! | [`depthwise`], [`plain`] | the run of layers that convolve each channel on its own |
-//! | [`shape`], [`strands`] | how these are cut up, and the input that they read |
-//! | [`kernel`] | the choice of kernels, and the portable ones |
-//! | [`finish`] | bias, requantisation, clamping, the residual sum |
-//! | [`parts`] | a layer as plain numbers and packed bytes |
+//! | `spec` | what a layer is made from, and where its results go |
+//! | `layout`, `pack`, `order` | how dense weights lie, and their packing |
+//! | `gather` | the input rows that dense kernels read |
+//! | `dense` | the run of dense layers, grouped ones included |
+//! | `depthwise` | the run of layers that convolve each channel on its own |
+//! | `shape`, `strands` | how these are cut up, and the input that they read |
+//! | `kernel` | the choice of kernels, and the portable ones |
+//! | `finish` | bias, requantisation, clamping, the residual sum |
+//! | `parts` | a layer as plain numbers and packed bytes |
 
 mod dense;
 mod depthwise;
 pub(crate) mod finish;
 mod gather;
-#[cfg_attr(
-    not(any(target_arch = "x86_64", target_arch = "aarch64")),
-    allow(dead_code, reason = "other architectures have the portable kernels alone")
-)]
 pub(crate) mod kernel;
-mod layout;
+pub(crate) mod layout;
 mod order;
 mod pack;
 mod parts;
-mod plain;
 mod shape;
 mod spec;
 mod strands;
@@ -98,14 +93,15 @@ struct Task<'a> {
 }
 
 impl QConv {
-    /// Packs a layer for an instruction set, which this machine need not have.
+    /// Packs a layer for an instruction set of this architecture, which this machine need not have.
     ///
     /// # Panics
     /// The lengths of the specification's slices are not those of its geometry, the channels are no multiples of the
-    /// groups, or a size is zero.
+    /// groups, a size is zero, or the instruction set is another architecture's.
     #[must_use]
     pub fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         spec.check();
+        assert!(kernel::exist(isa), "this architecture lacks {isa}");
         let geometry = spec.geometry;
         let method = if geometry.is_depthwise() {
             Method::Depthwise(depthwise::Depthwise::new(isa, spec))

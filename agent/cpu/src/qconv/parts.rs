@@ -21,10 +21,7 @@ impl QConv {
     pub fn parts(&self) -> (Vec<u32>, Vec<Packed>) {
         let (method, [weights, extra, shuffles]) = match &self.method {
             Method::Dense(dense) => (dense.format() as u32, dense.parts()),
-            Method::Depthwise(depthwise) => {
-                let format = depthwise.format().map_or(PLAIN, |format| format as u32);
-                (DEPTHWISE + format, depthwise.parts())
-            }
+            Method::Depthwise(depthwise) => (DEPTHWISE + depthwise.format() as u32, depthwise.parts()),
         };
         let place = Isa::ALL.iter().position(|isa| *isa == self.isa).unwrap_or_default();
         let mut numbers = vec![VERSION, place as u32, u32::from(self.input_zero), method];
@@ -49,7 +46,7 @@ impl QConv {
         let method = if let Some(format) = method.checked_sub(DEPTHWISE) {
             let fits =
                 geometry.is_depthwise() && extra.as_bytes().is_empty() && shuffles.as_bytes().is_empty();
-            let format = if format == PLAIN { None } else { Some(Format::from_number(format)?) };
+            let format = Format::from_number(format)?;
             let layer = fits.then(|| Depthwise::from_parts(isa, &geometry, format, weights));
             Method::Depthwise(layer??)
         } else if geometry.is_depthwise() {
@@ -77,9 +74,8 @@ impl QConv {
     }
 }
 
-/// Added to the number of a depthwise layer's format, and what stands for none.
+/// Added to the number of a depthwise layer's format.
 const DEPTHWISE: u32 = 100;
-const PLAIN: u32 = 10;
 
 fn geometry_numbers(geometry: &Conv2d) -> [u32; 16] {
     let Conv2d { batch, in_h, in_w, in_c, out_c, kernel_h, kernel_w, .. } = *geometry;

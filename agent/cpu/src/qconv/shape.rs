@@ -1,12 +1,12 @@
 //! How a depthwise layer is cut up: bands of output rows, planes of interleaved input rows, terms of a sum.
 
-use super::{kernel::COLUMN_BYTES, layout::Format};
+use super::layout::Format;
 use crate::geometry::Conv2d;
 
 /// Most bytes of the planes of a segment, so that they stay in the first cache.
 const SEGMENT_BYTES: usize = 20 << 10;
 
-/// Input rows from one plane to the next where a band has several output rows.
+/// Input rows from one plane to the next, or one if that is all a plane holds, where a band has several output rows.
 const PLANE_ROWS: usize = 2;
 
 /// Output rows of a band of a high map, and of any other.
@@ -61,7 +61,11 @@ impl Shape {
             rows if rows >= high => HIGH_BAND,
             _ => BAND,
         };
-        let plane_rows = if band == 1 { format.elements() * geometry.dilation_h } else { PLANE_ROWS };
+        let plane_rows = if band == 1 {
+            format.elements() * geometry.dilation_h
+        } else {
+            PLANE_ROWS.min(format.elements())
+        };
         let mut shape = Self {
             format,
             vertical,
@@ -93,7 +97,8 @@ impl Shape {
     fn cut(&mut self, geometry: &Conv2d) {
         let taps = if self.vertical { 1 } else { self.format.elements() };
         let span = (geometry.kernel_w.next_multiple_of(taps) - 1) * geometry.dilation_w;
-        let most = (SEGMENT_BYTES / COLUMN_BYTES / self.planes).saturating_sub(span) / geometry.stride_w;
+        let most = (SEGMENT_BYTES / self.format.column_bytes() / self.planes).saturating_sub(span)
+            / geometry.stride_w;
         let shared = match self.band {
             1 => {
                 let rows = (geometry.batch * geometry.out_h()).max(1);
@@ -133,7 +138,8 @@ impl Shape {
     }
 
     fn terms(&self, geometry: &Conv2d, shift: usize) -> Vec<u32> {
-        let column = |plane: usize, x: usize| ((plane * self.columns + x) * COLUMN_BYTES) as u32;
+        let column =
+            |plane: usize, x: usize| ((plane * self.columns + x) * self.format.column_bytes()) as u32;
         let dilation = geometry.dilation_w;
         if self.vertical {
             let planes = (0..self.groups(geometry, shift)).map(|group| group * self.group_planes());

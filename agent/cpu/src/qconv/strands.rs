@@ -1,7 +1,7 @@
 //! The input bytes that are interleaved into the columns of depthwise layers.
 
 use super::{
-    kernel::{COLUMN_BYTES, InterleaveKernel, LINE_CHANNELS, Strand},
+    kernel::{InterleaveKernel, LINE_CHANNELS, Strand},
     layout::Format,
     shape::Shape,
 };
@@ -25,10 +25,11 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     /// Fills a plane's columns from input column `first` on.
     pub(super) fn fill(&self, plane: usize, first: isize, columns: &mut [u8], interleave: InterleaveKernel) {
-        let count = columns.len() / COLUMN_BYTES;
+        let bytes = self.shape.format.column_bytes();
+        let count = columns.len() / bytes;
         let inner = self.inner(first, count);
         for at in (0..inner.start).chain(inner.end..count) {
-            let column = &mut columns[at * COLUMN_BYTES..][..COLUMN_BYTES];
+            let column = &mut columns[at * bytes..][..bytes];
             if self.shape.vertical {
                 self.fill_zeros(column);
             } else {
@@ -37,13 +38,15 @@ impl<'a> Source<'a> {
         }
         if !inner.is_empty() {
             let strands = self.strands(plane, first + inner.start as isize);
-            interleave(&strands, &mut columns[inner.start * COLUMN_BYTES..inner.end * COLUMN_BYTES]);
+            interleave(&strands, &mut columns[inner.start * bytes..inner.end * bytes]);
         }
     }
 
     fn fill_zeros(&self, column: &mut [u8]) {
         match self.shape.format {
-            Format::Pairs16 => bytemuck::cast_slice_mut(column).fill(u16::from(self.zeros[0])),
+            Format::Words16 | Format::Pairs16 => {
+                bytemuck::cast_slice_mut(column).fill(u16::from(self.zeros[0]))
+            }
             Format::Quads8 | Format::Shuffled8 => column.fill(self.zeros[0]),
             Format::Signed8 => column.fill(self.zeros[0] ^ 0x80),
         }

@@ -6,9 +6,15 @@ use super::{
 };
 use crate::{
     isa::Isa,
-    qconv::kernel::{COLUMN_BYTES, LINE_CHANNELS, Line, Outlet, Strand},
+    qconv::{
+        kernel::{LINE_CHANNELS, Line, Outlet, Strand},
+        layout::Format,
+    },
 };
 use std::arch::x86_64::*;
+
+/// Bytes of a column of pairs of i16, or of four bytes, of each channel.
+const COLUMN_BYTES: usize = Format::Quads8.column_bytes();
 
 /// A kernel over lines, of tiles of output pixels.
 macro_rules! line_kernel {
@@ -48,7 +54,7 @@ macro_rules! line_kernel {
             }
 
             debug_assert!($isa.is_available());
-            line.check(&outlet);
+            line.check(COLUMN_BYTES, &outlet);
             // SAFETY: a layer for an instruction set is run only where it is available (`QConv::run` asserts it).
             let to = unsafe { $outlet(outlet) };
             let mut pixel = 0;
