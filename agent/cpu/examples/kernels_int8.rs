@@ -4,11 +4,24 @@ use std::{hint::black_box, time::Instant};
 use whimbrel_cpu::{
     geometry::Conv2d,
     isa::Isa,
-    qconv::{QConv, QConvSpec, QOutput, QSlice},
+    qconv::{QConv, QConvSpec, QOutput, QSlice, Residual},
 };
 
 const ROUNDS: usize = 60;
 const ROUND_SECONDS: f64 = 0.0015;
+
+const RESIDUAL: Residual = Residual {
+    own_scale: 0.02,
+    own_zero: 128,
+    other_scale: 0.03,
+    other_zero: 120,
+    scale: 0.04,
+    zero: 125,
+    min: 0,
+    max: 255,
+    own_first: true,
+    signed: false,
+};
 
 fn square(size: usize, in_c: usize, out_c: usize, kernel: usize, stride: usize) -> Conv2d {
     let pad = [kernel / 2; 4];
@@ -43,6 +56,7 @@ fn layers() -> Vec<(&'static str, Conv2d)> {
     vec![
         ("1x1 56x56 24->144", square(56, 24, 144, 1, 1)),
         ("1x1 56x56 144->24", square(56, 144, 24, 1, 1)),
+        ("1x1 56x56 144->24 + add", square(56, 144, 24, 1, 1)),
         ("1x1 14x14 96->576", square(14, 96, 576, 1, 1)),
         ("1x1 7x7 320->1280", square(7, 320, 1280, 1, 1)),
         ("3x3 56x56 64->64", square(56, 64, 64, 3, 1)),
@@ -79,15 +93,16 @@ fn normal_weights(geometry: &Conv2d) -> Vec<i16> {
     weights
 }
 
-fn best_seconds(layer: &QConv) -> f64 {
+fn best_seconds(layer: &QConv, adds: bool) -> f64 {
     let geometry = layer.geometry();
+    let other = adds.then(|| vec![99u8; geometry.out_len()]);
     let mut input: Vec<u8> = (0..geometry.in_len()).map(|i| (i * 7919 % 251) as u8).collect();
     input.resize(input.len() + layer.input_slack_bytes(), 0);
     let mut output = vec![0u8; geometry.out_len()];
     let mut scratch = vec![0u8; layer.scratch_bytes()];
     let mut run = || {
-        let slice = QSlice::U8(&mut output);
-        layer.run(0..layer.units(), black_box(&input), None, slice, &mut scratch);
+        let (slice, other) = (QSlice::U8(&mut output), other.as_deref());
+        layer.run(0..layer.units(), black_box(&input), other, slice, &mut scratch);
     };
     let start = Instant::now();
     run();
@@ -103,7 +118,7 @@ fn best_seconds(layer: &QConv) -> f64 {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let isas = match arguments.next() {
-        Some(name) if name != "all" => vec![name.parse().expect("an instruction set of this machine")],
+        Some(name) if name != "all" => name.parse().into_iter().collect(),
         _ => Isa::available().collect::<Vec<Isa>>(),
     };
     let part = arguments.next().unwrap_or_default();
@@ -112,10 +127,16 @@ fn main() {
         print!("{name:26}");
         for isa in &isas {
             let multiplier = [1e-4];
-            let output =
-                QOutput::Quantised { multiplier: &multiplier, zero: 128, min: 0, max: 255, residual: None };
+            let adds = name.ends_with("add");
+            let output = QOutput::Quantised {
+                multiplier: &multiplier,
+                zero: 128,
+                min: 0,
+                max: 255,
+                residual: adds.then_some(RESIDUAL),
+            };
             let spec = QConvSpec { geometry, weights: &weights, bias: None, input_zero: 128, output };
-            let seconds = best_seconds(&QConv::new(*isa, &spec));
+            let seconds = best_seconds(&QConv::new(*isa, &spec), adds);
             print!("  {isa} {:8.2} us {:6.1} GMAC/s", seconds * 1e6, geometry.macs() as f64 / seconds / 1e9);
         }
         println!();

@@ -4,7 +4,7 @@ use super::{
     Places, Task,
     finish::{Block, Columns, Finish, Place, Quantise},
     gather::Source,
-    kernel::{self, Bytes, Outlet, Panel},
+    kernel::{self, Bytes, Outlet, Panel, PanelKernel},
     layout::{ENTRY_BYTES, Format, Layout},
     pack::{self, Limit, PackedPanels},
     padded,
@@ -16,18 +16,26 @@ use std::ops::Range;
 /// Output pixels of a block: enough of them to pay for reading the weights again.
 const BLOCK_PIXELS: usize = 24;
 
+/// Bytes of input rows that are ordered for a panel at once.
+const ORDERED_BYTES: usize = 8 << 10;
+
+/// Rows of most kernels' tiles.
+const TILE: usize = 4;
+
 /// A packed dense layer.
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     layout: Layout,
-    /// Output pixels of a block.
-    block: usize,
+    kernel: PanelKernel,
+    blocks: Blocks,
     /// Whether input rows are read where they lie.
     in_place: bool,
     panels: Vec<PanelPlace>,
     weights: Packed,
     /// u32: of each panel its count of extra entries, then the offsets of all.
     extra: Packed,
+    /// Of each panel, its order of the elements of a row.
+    shuffles: Packed,
 }
 
 /// Where a panel's weights and extra entries lie.
@@ -41,7 +49,7 @@ impl Dense {
     pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         let (layout, packed) = choose(isa, spec);
         let extra: Vec<u32> = packed.extra_counts.into_iter().chain(packed.extra_offsets).collect();
-        let parts = (Packed::of(&packed.weights), Packed::of(&extra));
+        let parts = [Packed::of(&packed.weights), Packed::of(&extra), Packed::of(&packed.shuffles)];
         let dense = Self::from_parts(isa, &spec.geometry, layout.format, parts);
         dense.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
     }
@@ -51,20 +59,33 @@ impl Dense {
         isa: Isa,
         geometry: &Conv2d,
         format: Format,
-        (weights, extra): (Packed, Packed),
+        [weights, extra, shuffles]: [Packed; 3],
     ) -> Option<Self> {
+        let kernel = kernel::panel(isa, format)?;
         let layout = Layout::new(isa, format, geometry);
         let panels = places(&layout, weights.as_bytes().len(), extra.elements())?;
-        let in_place = geometry.is_pointwise() && format == Format::Quads8;
-        Some(Self { layout, block: block(geometry), in_place, panels, weights, extra })
+        if shuffles.as_bytes().len() != panels.len() * layout.shuffle_bytes() {
+            return None;
+        }
+        let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
+        Some(Self {
+            layout,
+            kernel,
+            blocks: Blocks::new(geometry),
+            in_place,
+            panels,
+            weights,
+            extra,
+            shuffles,
+        })
     }
 
     pub(super) fn format(&self) -> Format {
         self.layout.format
     }
 
-    pub(super) fn parts(&self) -> [Packed; 2] {
-        [self.weights.clone(), self.extra.clone()]
+    pub(super) fn parts(&self) -> [Packed; 3] {
+        [self.weights.clone(), self.extra.clone(), self.shuffles.clone()]
     }
 
     pub(super) fn input_shift(&self) -> i32 {
@@ -77,41 +98,52 @@ impl Dense {
 
     pub(super) fn units(&self, geometry: &Conv2d) -> usize {
         match geometry.out_pixels() {
+            0 => 0,
             1 => self.panels.len(),
-            pixels => pixels.div_ceil(self.block),
+            _ => self.blocks.count,
         }
     }
 
     /// Output elements before those of a unit.
     pub(super) fn output_before(&self, geometry: &Conv2d, unit: usize) -> usize {
         if geometry.out_pixels() != 1 {
-            return (unit * self.block).min(geometry.out_pixels()) * geometry.out_c;
+            return self.blocks.first(unit) * geometry.out_c;
         }
         let (group, panel) = (unit / self.layout.panels(), unit % self.layout.panels());
         group * self.layout.columns + self.layout.panel(panel).0 * self.layout.lanes
     }
 
     fn rows_bytes(&self) -> usize {
-        if self.in_place { 0 } else { padded(self.block * self.layout.row_bytes()) }
+        if self.in_place { 0 } else { padded(self.blocks.most() * self.layout.row_stride()) }
+    }
+
+    /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
+    fn ordered_rows(&self) -> usize {
+        match self.layout.shuffle_bytes() {
+            0 => self.blocks.most(),
+            bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, self.blocks.most()),
+        }
+    }
+
+    fn ordered_bytes(&self) -> usize {
+        padded(self.ordered_rows() * self.layout.shuffle_bytes())
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {
-        let sums = self.block * self.layout.widest() * size_of::<i32>();
-        self.rows_bytes() + padded(self.layout.row_bytes()) + padded(sums)
+        let sums = self.blocks.most() * self.layout.widest() * size_of::<i32>();
+        self.rows_bytes() + self.ordered_bytes() + padded(sums)
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
         let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
-        let (bytes, sums) = scratch.split_at_mut(padded(self.layout.row_bytes()));
-        let bytes = &mut bytes[..self.layout.entries() * self.layout.format.elements()];
-        let sums = &mut sums[..self.block * self.layout.widest() * size_of::<i32>()];
-        let mut work = Work { isa, dense: self, task, rows, bytes, sums: bytemuck::cast_slice_mut(sums) };
+        let (ordered, sums) = scratch.split_at_mut(self.ordered_bytes());
+        let sums = &mut sums[..self.blocks.most() * self.layout.widest() * size_of::<i32>()];
+        let mut work = Work { isa, dense: self, task, rows, ordered, sums: bytemuck::cast_slice_mut(sums) };
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
             for unit in task.units.clone() {
-                let first = unit * self.block;
-                work.pixels(first..(first + self.block).min(task.geometry.out_pixels()), output);
+                work.pixels(self.blocks.range(unit), output);
             }
         }
     }
@@ -124,32 +156,68 @@ fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
         (layout, pack::pack(&layout, limit, spec))
     };
     match isa {
-        Isa::Generic | Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => attempt(Format::Pairs16, Limit::Byte),
-        Isa::AvxVnni | Isa::Avx512Vnni => attempt(Format::Quads8, Limit::Byte),
-        Isa::Avx2 => {
-            let (layout, packed) = attempt(Format::Quads8, Limit::ProductPair);
-            let single = spec.geometry.out_pixels() == 1;
-            let entries = layout.entries() * layout.panels() * layout.groups;
-            let most = if single { entries / 3 } else { entries / 4 };
-            if packed.extra_offsets.len() <= most {
-                return (layout, packed);
-            }
-            if single {
-                let (layout, packed) = attempt(Format::Signed8, Limit::Symmetric);
-                if packed.extra_offsets.len() <= entries / 2 {
-                    return (layout, packed);
-                }
-            }
-            attempt(Format::Pairs16, Limit::Byte)
-        }
+        Isa::Generic | Isa::Neon => attempt(Format::Pairs16, Limit::Byte),
+        Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => attempt(Format::Quads8, Limit::Byte),
+        Isa::NeonDotprod => attempt(Format::Signed8, Limit::Byte),
+        Isa::Avx2 => choose_avx2(spec.geometry.out_pixels() == 1, attempt),
     }
 }
 
-/// Blocks of nearly equal size.
-fn block(geometry: &Conv2d) -> usize {
-    let pixels = geometry.out_pixels().max(1);
-    let blocks = ((pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS).max(1);
-    pixels.div_ceil(blocks).next_multiple_of(4).min(pixels)
+/// AVX2 multiplies bytes in 16 bits, where great weights side by side do not fit: they need extra entries, or another
+/// order, or words instead of bytes. The costs are those of the instructions for four elements of K.
+fn choose_avx2(
+    single: bool,
+    attempt: impl Fn(Format, Limit) -> (Layout, PackedPanels),
+) -> (Layout, PackedPanels) {
+    let quads = attempt(Format::Quads8, Limit::ProductPair);
+    if quads.1.extra_offsets.is_empty() {
+        return quads;
+    }
+    let panels = quads.0.panels() * quads.0.groups;
+    let cost = |(layout, packed): &(Layout, PackedPanels), each: usize| {
+        each * (layout.entries() * panels + packed.extra_offsets.len())
+    };
+    let shuffled = attempt(Format::Shuffled8, Limit::ProductPair);
+    let bytes = cost(&quads, 12).min(cost(&shuffled, 13));
+    // A single row's time is made of reading its weights: words are twice as many bytes.
+    let words = if single { 32 } else { 16 } * quads.0.entries() * panels;
+    if single && 16 * quads.0.entries() * panels < bytes {
+        return attempt(Format::Signed8, Limit::Symmetric);
+    }
+    match bytes {
+        _ if words < bytes => attempt(Format::Pairs16, Limit::Byte),
+        _ if cost(&quads, 12) == bytes => quads,
+        _ => shuffled,
+    }
+}
+
+/// How output pixels are cut into blocks: an even count of them where there are several, since threads share them out.
+#[derive(Debug, Clone, Copy)]
+struct Blocks {
+    pixels: usize,
+    count: usize,
+}
+
+impl Blocks {
+    fn new(geometry: &Conv2d) -> Self {
+        let pixels = geometry.out_pixels();
+        let count = (pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS;
+        Self { pixels, count: if count > 1 { count.next_multiple_of(2) } else { 1 } }
+    }
+
+    /// The first pixel of a block: whole tiles before it.
+    fn first(&self, block: usize) -> usize {
+        if block >= self.count { self.pixels } else { block * self.pixels / self.count / TILE * TILE }
+    }
+
+    fn range(&self, block: usize) -> Range<usize> {
+        self.first(block)..self.first(block + 1)
+    }
+
+    /// Pixels of the largest block, or more.
+    fn most(&self) -> usize {
+        self.pixels.div_ceil(self.count) + TILE
+    }
 }
 
 fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPlace>> {
@@ -180,7 +248,7 @@ struct Work<'a> {
     dense: &'a Dense,
     task: &'a Task<'a>,
     rows: &'a mut [u8],
-    bytes: &'a mut [u8],
+    ordered: &'a mut [u8],
     sums: &'a mut [i32],
 }
 
@@ -212,21 +280,46 @@ impl Work<'_> {
         if !self.dense.in_place {
             let input = (self.task.input, self.task.input_zero);
             let source = Source::new(self.task.geometry, &self.dense.layout, group, input);
-            source.gather(pixels, self.rows, self.bytes);
+            source.gather(pixels, self.rows);
         }
     }
 
     /// Runs one panel.
     fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
+        let few = self.dense.ordered_rows();
+        for first in pixels.clone().step_by(few) {
+            let part = first..(first + few).min(pixels.end);
+            self.panel_rows((group, panel), pixels.start, part, output);
+        }
+    }
+
+    /// Runs some rows of one panel; the gathered rows are those from pixel `gathered` on.
+    fn panel_rows(
+        &mut self,
+        (group, panel): (usize, usize),
+        gathered: usize,
+        pixels: Range<usize>,
+        output: &mut QSlice<'_>,
+    ) {
         let (dense, task) = (self.dense, self.task);
         let layout = &dense.layout;
-        let place = &dense.panels[group * layout.panels() + panel];
+        let index = group * layout.panels() + panel;
+        let place = &dense.panels[index];
         let (first, vectors) = layout.panel(panel);
         let (input, stride) = if dense.in_place {
             let in_c = task.geometry.in_c;
             (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
         } else {
-            (&*self.rows, layout.row_bytes())
+            (&self.rows[(pixels.start - gathered) * layout.row_stride()..], layout.row_stride())
+        };
+        let (input, stride) = match layout.shuffle_bytes() {
+            0 => (input, stride),
+            bytes => {
+                let ordered = &mut self.ordered[..pixels.len() * bytes];
+                let order = &dense.shuffles.as_bytes()[index * bytes..][..bytes];
+                kernel::shuffle(self.isa)(input, stride, order, ordered);
+                (&*ordered, bytes)
+            }
         };
         let panel = Panel {
             input,
@@ -245,11 +338,13 @@ impl Work<'_> {
             stride: out_c,
             columns: width.min(layout.columns - first),
         };
-        let kernel = kernel::panel(self.isa, layout.format);
-        if let (true, Finish::Quantised(quantise, None), QSlice::U8(output)) =
-            (kernel::panels_finish(self.isa), task.finish, &mut *output)
+        let kernel = dense.kernel;
+        if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
+            (kernel::kernels_finish(self.isa), task.finish, &mut *output)
         {
-            return kernel(&panel, Outlet::Bytes(to.bytes(&parameters, *quantise, output)));
+            let mut bytes = to.bytes(&parameters, *quantise, output);
+            bytes.add = add.map(|add| (add, &task.residual[to.start..]));
+            return kernel(&panel, Outlet::Bytes(bytes));
         }
         kernel(&panel, Outlet::Sums(self.sums));
         let block = Block { sums: self.sums, stride: width, columns: to.columns, rows: pixels.len() };
@@ -274,6 +369,7 @@ impl Area {
             bias: parameters.bias,
             multiplier: parameters.multiplier,
             quantise,
+            add: None,
         }
     }
 }

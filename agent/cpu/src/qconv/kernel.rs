@@ -1,7 +1,7 @@
 //! The choice of kernels by instruction set, and the portable ones.
 
 use super::{
-    finish::{self, Block, Columns, Finish, Place, Quantise},
+    finish::{self, Add, Block, Columns, Finish, Place, Quantise},
     layout::{ENTRY_BYTES, Format},
 };
 use crate::isa::Isa;
@@ -42,7 +42,7 @@ impl Panel<'_> {
 /// Sixteen channels of neighbouring output pixels of a depthwise layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<'a> {
-    /// Interleaved input columns, [`COLUMN_BYTES`] each.
+    /// Interleaved input columns, as long as the format has them.
     pub(crate) columns: &'a [u8],
     /// For each term of the sum, the byte at which the first pixel's column lies.
     pub(crate) terms: &'a [u32],
@@ -50,24 +50,21 @@ pub(crate) struct Line<'a> {
     pub(crate) step: usize,
     /// Output pixels.
     pub(crate) pixels: usize,
-    /// The weights of each term, [`COLUMN_BYTES`] each.
+    /// The weights of each term, as long as a column.
     pub(crate) weights: &'a [u8],
 }
-
-/// Bytes of an interleaved column: two i16 or four bytes for each of [`LINE_CHANNELS`].
-pub(crate) const COLUMN_BYTES: usize = 64;
 
 /// Channels of a [`Line`].
 pub(crate) const LINE_CHANNELS: usize = 16;
 
 impl Line<'_> {
-    /// Panics where a kernel would leave one of the slices.
-    pub(crate) fn check(&self, outlet: &Outlet<'_>) {
+    /// Panics where a kernel for columns of that many bytes would leave one of the slices.
+    pub(crate) fn check(&self, column_bytes: usize, outlet: &Outlet<'_>) {
         assert!(self.pixels > 0, "output pixels");
-        let last = (self.pixels - 1) * self.step + COLUMN_BYTES;
+        let last = (self.pixels - 1) * self.step + column_bytes;
         let inside = |at: &u32| *at as usize + last <= self.columns.len();
         assert!(self.terms.iter().all(inside), "columns of a line");
-        assert!(self.weights.len() >= self.terms.len() * COLUMN_BYTES, "weights of a line");
+        assert!(self.weights.len() >= self.terms.len() * column_bytes, "weights of a line");
         outlet.check(self.pixels, LINE_CHANNELS);
     }
 }
@@ -94,7 +91,11 @@ pub(crate) struct Bytes<'a> {
     pub(crate) bias: &'a [i32],
     /// Multiplies them.
     pub(crate) multiplier: &'a [f32],
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
     pub(crate) quantise: Quantise,
+    /// A sum with another tensor, of which the elements lie as the output's do.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
+    pub(crate) add: Option<(Add, &'a [u8])>,
 }
 
 impl Outlet<'_> {
@@ -102,7 +103,9 @@ impl Outlet<'_> {
         match self {
             Self::Sums(sums) => assert!(sums.len() >= rows * columns, "room for sums"),
             Self::Bytes(bytes) => {
-                let fits = bytes.output.len() >= (rows - 1) * bytes.stride + bytes.columns;
+                let elements = (rows - 1) * bytes.stride + bytes.columns;
+                let others = bytes.add.is_none_or(|(_, other)| other.len() >= elements);
+                let fits = bytes.output.len() >= elements && others;
                 assert!(fits && bytes.columns <= columns, "room for results");
                 let parameters = bytes.bias.len().min(bytes.multiplier.len());
                 assert!(parameters >= columns, "parameters of columns");
@@ -127,7 +130,7 @@ pub(crate) struct Strand<'a> {
 /// Interleaves strands into columns, as many as there is room for.
 pub(crate) type InterleaveKernel = fn(&[Strand<'_>; 4], &mut [u8]);
 
-/// The kernels of a depthwise layer; none where the portable loop is used.
+/// The kernels of a depthwise layer, for the formats that an instruction set has some for.
 pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKernel)> {
     match (isa, format) {
         #[cfg(target_arch = "x86_64")]
@@ -142,33 +145,70 @@ pub(crate) fn line(isa: Isa, format: Format) -> Option<(InterleaveKernel, LineKe
         (Isa::Avx512Vnni, Format::Quads8) => {
             Some((crate::x86_64::interleave_quads8, crate::x86_64::line_avx512_vnni))
         }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonDotprod, Format::Signed8) => {
+            Some((crate::aarch64::interleave_signed8, crate::aarch64::line_dotprod))
+        }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonI8mm, Format::Quads8) => {
+            Some((crate::aarch64::interleave_quads8, crate::aarch64::line_i8mm))
+        }
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm, Format::Words16) => {
+            Some((interleave_words16, crate::aarch64::line_neon))
+        }
+        (Isa::Generic, Format::Words16) => Some((interleave_words16, line_words16)),
         _ => None,
     }
 }
 
-/// Whether panel kernels requantise, too.
-pub(crate) fn panels_finish(isa: Isa) -> bool {
+/// Whether panel and line kernels requantise, too.
+pub(crate) fn kernels_finish(isa: Isa) -> bool {
     matches!(isa, Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni)
 }
 
 /// Turns sums into results.
 pub(crate) type FinishKernel = fn(&Block<'_>, &Columns<'_>, &Finish, Place<'_, '_>);
 
-/// The kernel of an instruction set for a format that [`super::dense`] chooses for it.
-pub(crate) fn panel(isa: Isa, format: Format) -> PanelKernel {
-    match (isa, format) {
+/// Whether this build has kernels for an instruction set.
+pub(crate) fn exist(isa: Isa) -> bool {
+    [Format::Pairs16, Format::Words16].iter().any(|format| line(isa, *format).is_some())
+}
+
+/// The kernel of an instruction set for a format, if it has one.
+pub(crate) fn panel(isa: Isa, format: Format) -> Option<PanelKernel> {
+    Some(match (isa, format) {
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Format::Pairs16) => crate::x86_64::panel_avx2_pairs16,
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Format::Quads8) => crate::x86_64::panel_avx2_quads8,
+        (Isa::Avx2, Format::Quads8 | Format::Shuffled8) => crate::x86_64::panel_avx2_quads8,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Format::Signed8) => crate::x86_64::panel_avx2_signed8,
         #[cfg(target_arch = "x86_64")]
         (Isa::AvxVnni, Format::Quads8) => crate::x86_64::panel_avx_vnni,
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512Vnni, Format::Quads8) => crate::x86_64::panel_avx512_vnni,
-        (_, Format::Pairs16) => panel_pairs16,
-        (_, Format::Quads8 | Format::Signed8) => unreachable!("only chosen where there is a kernel"),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Format::Pairs16) => crate::aarch64::panel_neon,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonDotprod, Format::Signed8) => crate::aarch64::panel_dotprod,
+        #[cfg(target_arch = "aarch64")]
+        (Isa::NeonI8mm, Format::Quads8) => crate::aarch64::panel_i8mm,
+        (Isa::Generic, Format::Pairs16) => panel_pairs16,
+        _ => return None,
+    })
+}
+
+/// Orders the sixteens of some rows: takes the rows, bytes from one to the next, and the order; writes rows as long as
+/// the order.
+pub(crate) type ShuffleKernel = fn(&[u8], usize, &[u8], &mut [u8]);
+
+/// The kernel that orders rows of [`Format::Shuffled8`].
+pub(crate) fn shuffle(isa: Isa) -> ShuffleKernel {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => crate::x86_64::shuffle_avx2,
+        _ => unreachable!("only chosen where there is a kernel"),
     }
 }
 
@@ -179,6 +219,8 @@ pub(crate) fn finish(isa: Isa) -> FinishKernel {
         Isa::Avx2 | Isa::AvxVnni => crate::x86_64::finish_avx2,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => crate::x86_64::finish_avx512,
+        // Fused multiplication is in every aarch64 build.
+        Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => finish::finish::<true>,
         _ => finish::finish::<false>,
     }
 }
@@ -202,9 +244,38 @@ fn panel_pairs16(panel: &Panel<'_>, outlet: Outlet<'_>) {
     }
 }
 
-fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
+/// The room for sums of kernels that leave requantisation to others.
+pub(crate) fn sums_of(outlet: Outlet<'_>) -> &mut [i32] {
     match outlet {
         Outlet::Sums(sums) => sums,
-        Outlet::Bytes(_) => unreachable!("portable kernels leave requantisation to others"),
+        Outlet::Bytes(_) => unreachable!("only kernels that finish get an outlet of bytes"),
+    }
+}
+
+/// Columns of one i16 of each channel, of the first strand.
+fn interleave_words16(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
+    let Strand { bytes, stride } = strands[0];
+    let columns: &mut [[u16; LINE_CHANNELS]] = bytemuck::cast_slice_mut(columns);
+    for (i, column) in columns.iter_mut().enumerate() {
+        for (to, from) in column.iter_mut().zip(&bytes[i * stride..][..LINE_CHANNELS]) {
+            *to = u16::from(*from);
+        }
+    }
+}
+
+fn line_words16(line: &Line<'_>, outlet: Outlet<'_>) {
+    line.check(Format::Words16.column_bytes(), &outlet);
+    let columns: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.columns);
+    let weights: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.weights);
+    let (sums, _) = sums_of(outlet).as_chunks_mut::<LINE_CHANNELS>();
+    for (pixel, sums) in sums.iter_mut().take(line.pixels).enumerate() {
+        let mut acc = [0i32; LINE_CHANNELS];
+        for (at, weights) in line.terms.iter().zip(weights) {
+            let column = &columns[(pixel * line.step + *at as usize) / Format::Words16.column_bytes()];
+            for ((acc, value), weight) in acc.iter_mut().zip(column).zip(weights) {
+                *acc += i32::from(*value) * i32::from(*weight);
+            }
+        }
+        *sums = acc;
     }
 }

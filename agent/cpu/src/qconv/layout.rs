@@ -1,5 +1,6 @@
 //! How the weights of a dense convolution lie: panels of output channels, entries of four bytes of K.
 
+use super::{gather::CHUNK, kernel::LINE_CHANNELS};
 use crate::{geometry::Conv2d, isa::Isa};
 
 /// What an entry of four bytes of an input row is multiplied with.
@@ -12,6 +13,10 @@ pub(crate) enum Format {
     Quads8 = 1,
     /// Four i8 (the input less 128) with four i8.
     Signed8 = 2,
+    /// As `Quads8`, but each panel has its own order of the elements within every sixteen of K.
+    Shuffled8 = 3,
+    /// One of them widened to i16 with one i16; of depthwise layers alone.
+    Words16 = 4,
 }
 
 impl Format {
@@ -20,6 +25,8 @@ impl Format {
             0 => Some(Self::Pairs16),
             1 => Some(Self::Quads8),
             2 => Some(Self::Signed8),
+            3 => Some(Self::Shuffled8),
+            4 => Some(Self::Words16),
             _ => None,
         }
     }
@@ -27,14 +34,33 @@ impl Format {
     /// Elements of K in an entry.
     pub(crate) const fn elements(self) -> usize {
         match self {
+            Self::Words16 => 1,
             Self::Pairs16 => 2,
-            Self::Quads8 | Self::Signed8 => 4,
+            Self::Quads8 | Self::Signed8 | Self::Shuffled8 => 4,
         }
+    }
+}
+
+impl Format {
+    /// Bytes of one element, as kernels read it.
+    pub(crate) const fn element_bytes(self) -> usize {
+        match self {
+            Self::Words16 | Self::Pairs16 => 2,
+            Self::Quads8 | Self::Signed8 | Self::Shuffled8 => 1,
+        }
+    }
+
+    /// Bytes of an interleaved column of a depthwise layer.
+    pub(crate) const fn column_bytes(self) -> usize {
+        LINE_CHANNELS * self.elements() * self.element_bytes()
     }
 }
 
 /// Bytes of an input row that an entry reads, and of each column's weights in it.
 pub(crate) const ENTRY_BYTES: usize = 4;
+
+/// Elements of K that are ordered among themselves.
+pub(crate) const SHUFFLED: usize = 16;
 
 /// The sizes of the packed form, which follow from those of the convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +84,11 @@ impl Layout {
         let single = geometry.out_pixels() == 1;
         let (lanes, most) = match isa {
             Isa::Generic => (8, 1),
+            Isa::Avx2 | Isa::AvxVnni if single => (8, 4),
             Isa::Avx2 | Isa::AvxVnni => (8, 2),
-            Isa::Avx512Vnni if single => (16, 2),
             Isa::Avx512Vnni => (16, 4),
-            Isa::Neon | Isa::NeonDotprod | Isa::NeonI8mm => (8, 1),
+            Isa::Neon => (8, 2),
+            Isa::NeonDotprod | Isa::NeonI8mm => (4, 4),
         };
         let in_c = geometry.in_c / geometry.groups;
         Self {
@@ -77,12 +104,28 @@ impl Layout {
 
     /// Entries that hold all of K.
     pub(crate) const fn entries(&self) -> usize {
-        self.k.div_ceil(self.format.elements())
+        match self.format {
+            Format::Shuffled8 => self.k.div_ceil(SHUFFLED) * (SHUFFLED / ENTRY_BYTES),
+            _ => self.k.div_ceil(self.format.elements()),
+        }
+    }
+
+    /// Bytes that say how a panel orders the elements of a row.
+    pub(crate) const fn shuffle_bytes(&self) -> usize {
+        match self.format {
+            Format::Shuffled8 => self.row_bytes(),
+            _ => 0,
+        }
     }
 
     /// Bytes of an input row, as the kernel reads it.
     pub(crate) const fn row_bytes(&self) -> usize {
         self.entries() * ENTRY_BYTES
+    }
+
+    /// Bytes from one gathered row to the next: copies may reach beyond a row's end.
+    pub(crate) const fn row_stride(&self) -> usize {
+        self.row_bytes() + CHUNK * ENTRY_BYTES / self.format.elements()
     }
 
     const fn vectors(&self) -> usize {

@@ -2,25 +2,28 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`spec`] | what a layer is made from, and where its results go |
-//! | [`layout`], [`pack`] | how dense weights lie, and their packing |
-//! | [`gather`] | the input rows that dense kernels read |
-//! | [`dense`] | the run of dense layers, grouped ones included |
-//! | [`depthwise`], [`plain`] | the run of layers that convolve each channel on its own |
-//! | [`kernel`] | the choice of kernels, and the portable ones |
-//! | [`finish`] | bias, requantisation, clamping, the residual sum |
-//! | [`parts`] | a layer as plain numbers and packed bytes |
+//! | `spec` | what a layer is made from, and where its results go |
+//! | `layout`, `pack`, `order` | how dense weights lie, and their packing |
+//! | `gather` | the input rows that dense kernels read |
+//! | `dense` | the run of dense layers, grouped ones included |
+//! | `depthwise` | the run of layers that convolve each channel on its own |
+//! | `shape`, `strands` | how these are cut up, and the input that they read |
+//! | `kernel` | the choice of kernels, and the portable ones |
+//! | `finish` | bias, requantisation, clamping, the residual sum |
+//! | `parts` | a layer as plain numbers and packed bytes |
 
 mod dense;
 mod depthwise;
 pub(crate) mod finish;
 mod gather;
 pub(crate) mod kernel;
-mod layout;
+pub(crate) mod layout;
+mod order;
 mod pack;
 mod parts;
-mod plain;
+mod shape;
 mod spec;
+mod strands;
 #[cfg(test)]
 mod tests;
 
@@ -90,14 +93,15 @@ struct Task<'a> {
 }
 
 impl QConv {
-    /// Packs a layer for an instruction set, which this machine need not have.
+    /// Packs a layer for an instruction set of this architecture, which this machine need not have.
     ///
     /// # Panics
     /// The lengths of the specification's slices are not those of its geometry, the channels are no multiples of the
-    /// groups, or a size is zero.
+    /// groups, a size is zero, or the instruction set is another architecture's.
     #[must_use]
     pub fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         spec.check();
+        assert!(kernel::exist(isa), "this architecture lacks {isa}");
         let geometry = spec.geometry;
         let method = if geometry.is_depthwise() {
             Method::Depthwise(depthwise::Depthwise::new(isa, spec))
@@ -151,7 +155,7 @@ impl QConv {
     pub fn scratch_bytes(&self) -> usize {
         let method = match &self.method {
             Method::Dense(dense) => dense.scratch_bytes(),
-            Method::Depthwise(depthwise) => depthwise.scratch_bytes(&self.geometry),
+            Method::Depthwise(depthwise) => depthwise.scratch_bytes(),
         };
         crate::packed::ALIGNMENT_BYTES + method + self.dynamic_bytes()
     }
@@ -316,7 +320,7 @@ impl Method {
     fn input_shift(&self) -> i32 {
         match self {
             Self::Dense(dense) => dense.input_shift(),
-            Self::Depthwise(_) => 0,
+            Self::Depthwise(depthwise) => depthwise.input_shift(),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Packing of dense weights.
 //!
 //! A panel holds its main entries and, after them, extra ones that read input bytes again: they take what of a weight
-//! an entry cannot hold.
+//! an entry cannot hold. Where pairs of weights are too great, another order of K may pair them better.
 
 use super::{
-    layout::{ENTRY_BYTES, Format, Layout},
+    layout::{ENTRY_BYTES, Format, Layout, SHUFFLED},
+    order,
     spec::QConvSpec,
 };
 
@@ -12,6 +13,8 @@ use super::{
 #[derive(Debug, Default)]
 pub(crate) struct PackedPanels {
     pub(crate) weights: Vec<u8>,
+    /// For each panel, where each element of its order lies within its sixteen.
+    pub(crate) shuffles: Vec<u8>,
     /// For each panel, its count of extra entries.
     pub(crate) extra_counts: Vec<u32>,
     /// For each extra entry, the byte of the input row at which it reads.
@@ -29,7 +32,8 @@ pub(crate) enum Limit {
     ProductPair,
 }
 
-const MOST_OF_PAIR: i16 = i16::MAX / 255;
+/// The greatest magnitude of the sum of two weights whose products with u8 add up within i16.
+pub(super) const MOST_OF_PAIR: i16 = i16::MAX / 255;
 
 impl Limit {
     /// The part of four remaining weights that one entry takes.
@@ -67,42 +71,102 @@ pub(crate) fn pack(layout: &Layout, limit: Limit, spec: &QConvSpec<'_>) -> Packe
     packed
 }
 
+/// The weights of one panel.
+struct Columns {
+    width: usize,
+    /// Elements of K, padded to those of whole entries.
+    k: usize,
+    /// `[column][element]`, elements in the order (kernel row, kernel column, input channel).
+    weights: Vec<i16>,
+}
+
+impl Columns {
+    fn new(layout: &Layout, spec: &QConvSpec<'_>, (group, panel): (usize, usize)) -> Self {
+        let (first, vectors) = layout.panel(panel);
+        let (first, width) = (first * layout.lanes, vectors * layout.lanes);
+        let k = layout.entries() * layout.format.elements();
+        let taps = layout.k / layout.in_c;
+        let mut weights = vec![0; width * k];
+        let columns = (group * layout.columns + first..(group + 1) * layout.columns).take(width);
+        for (to, column) in weights.chunks_exact_mut(k).zip(columns) {
+            let from = &spec.weights[column * layout.k..][..layout.k];
+            for (tap, to) in to.chunks_mut(layout.in_c).take(taps).enumerate() {
+                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
+                    *to = *from;
+                }
+            }
+        }
+        Self { width, k, weights }
+    }
+
+    fn column(&self, column: usize) -> &[i16] {
+        &self.weights[column * self.k..][..self.k]
+    }
+
+    /// Puts the elements of every sixteen in the order that pairs them best, and returns it.
+    fn shuffle(&mut self) -> Vec<u8> {
+        let mut orders = Vec::with_capacity(self.k);
+        for at in (0..self.k).step_by(SHUFFLED) {
+            let block: [Vec<i16>; SHUFFLED] =
+                std::array::from_fn(|k| (0..self.width).map(|c| self.column(c)[at + k]).collect());
+            let order = order::of_block(&block);
+            for (c, column) in self.weights.chunks_exact_mut(self.k).enumerate() {
+                for (to, k) in column[at..at + SHUFFLED].iter_mut().zip(order) {
+                    *to = block[usize::from(k)][c];
+                }
+            }
+            orders.extend(order);
+        }
+        orders
+    }
+}
+
 fn pack_panel(
     layout: &Layout,
     limit: Limit,
     spec: &QConvSpec<'_>,
-    (group, panel): (usize, usize),
+    place: (usize, usize),
     packed: &mut PackedPanels,
 ) {
-    let (first, vectors) = layout.panel(panel);
-    let (first, width) = (first * layout.lanes, vectors * layout.lanes);
-    let column = |c: usize| (first + c < layout.columns).then_some(group * layout.columns + first + c);
-    if layout.format == Format::Pairs16 {
-        for entry in 0..layout.entries() {
-            for c in 0..width {
-                for k in entry * 2..entry * 2 + 2 {
-                    packed.weights.extend(weight(layout, spec, column(c), k).to_le_bytes());
-                }
-            }
-        }
-        packed.extra_counts.push(0);
-        return;
+    let mut columns = Columns::new(layout, spec, place);
+    if layout.format == Format::Shuffled8 {
+        packed.shuffles.extend(columns.shuffle());
     }
-    let mut extra = Vec::new();
-    let mut rests = vec![[0i16; 4]; width];
-    let before = packed.extra_offsets.len();
-    for entry in 0..layout.entries() {
-        for (c, rest) in rests.iter_mut().enumerate() {
-            *rest = std::array::from_fn(|i| weight(layout, spec, column(c), entry * 4 + i));
+    let extra = match layout.format {
+        Format::Pairs16 => {
+            pack_words(&columns, &mut packed.weights);
+            Vec::new()
         }
-        take(limit, &mut rests, &mut packed.weights);
+        _ => pack_bytes(&columns, limit, &mut packed.weights),
+    };
+    packed.extra_counts.push(extra.len() as u32);
+    packed.extra_offsets.extend(extra);
+}
+
+fn pack_words(columns: &Columns, into: &mut Vec<u8>) {
+    for k in (0..columns.k).step_by(2) {
+        for c in 0..columns.width {
+            into.extend(columns.column(c)[k..k + 2].iter().flat_map(|weight| weight.to_le_bytes()));
+        }
+    }
+}
+
+/// Packs main entries and then extra ones; returns at which bytes these read a row.
+fn pack_bytes(columns: &Columns, limit: Limit, into: &mut Vec<u8>) -> Vec<u32> {
+    let (mut extra, mut offsets) = (Vec::new(), Vec::new());
+    let mut rests = vec![[0i16; 4]; columns.width];
+    for k in (0..columns.k).step_by(4) {
+        for (c, rest) in rests.iter_mut().enumerate() {
+            rest.copy_from_slice(&columns.column(c)[k..k + 4]);
+        }
+        take(limit, &mut rests, into);
         while rests.iter().any(|rest| *rest != [0; 4]) {
             take(limit, &mut rests, &mut extra);
-            packed.extra_offsets.push((entry * ENTRY_BYTES) as u32);
+            offsets.push((k / 4 * ENTRY_BYTES) as u32);
         }
     }
-    packed.weights.extend(extra);
-    packed.extra_counts.push((packed.extra_offsets.len() - before) as u32);
+    into.extend(extra);
+    offsets
 }
 
 fn take(limit: Limit, rests: &mut [[i16; 4]], into: &mut Vec<u8>) {
@@ -113,12 +177,4 @@ fn take(limit: Limit, rests: &mut [[i16; 4]], into: &mut Vec<u8>) {
             *rest -= part;
         }
     }
-}
-
-/// The weight of an output channel at place `k` of (kernel row, kernel column, input channel).
-fn weight(layout: &Layout, spec: &QConvSpec<'_>, column: Option<usize>, k: usize) -> i16 {
-    let Some(column) = column.filter(|_| k < layout.k) else { return 0 };
-    let taps = layout.k / layout.in_c;
-    let (tap, channel) = (k / layout.in_c, k % layout.in_c);
-    spec.weights[column * layout.k + channel * taps + tap]
 }

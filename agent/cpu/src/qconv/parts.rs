@@ -19,7 +19,7 @@ impl QConv {
     /// The layer's numbers and its packed parts, from which [`Self::from_parts`] makes it again.
     #[must_use]
     pub fn parts(&self) -> (Vec<u32>, Vec<Packed>) {
-        let (method, [weights, extra]) = match &self.method {
+        let (method, [weights, extra, shuffles]) = match &self.method {
             Method::Dense(dense) => (dense.format() as u32, dense.parts()),
             Method::Depthwise(depthwise) => (DEPTHWISE + depthwise.format() as u32, depthwise.parts()),
         };
@@ -28,14 +28,15 @@ impl QConv {
         numbers.extend(geometry_numbers(&self.geometry));
         numbers.extend(finish_numbers(&self.finish));
         let Parameters { bias, sums, multiplier, offset } = self.parameters.clone();
-        (numbers, vec![weights, extra, bias, sums, multiplier, offset])
+        (numbers, vec![weights, extra, shuffles, bias, sums, multiplier, offset])
     }
 
     /// The layer of [`Self::parts`]; `None` where they contradict each other or are another instruction set's.
     #[must_use]
     pub fn from_parts(isa: Isa, numbers: &[u32], parts: &[Packed]) -> Option<Self> {
         let numbers: &[u32; NUMBERS] = numbers.try_into().ok()?;
-        let [weights, extra, bias, sums, multiplier, offset] = <&[Packed; 6]>::try_from(parts).ok()?.clone();
+        let [weights, extra, shuffles, bias, sums, multiplier, offset] =
+            <&[Packed; 7]>::try_from(parts).ok()?.clone();
         let [version, place, input_zero, method, ..] = *numbers;
         if version != VERSION || Isa::ALL.get(place as usize) != Some(&isa) {
             return None;
@@ -43,13 +44,20 @@ impl QConv {
         let geometry = geometry(numbers[4..20].try_into().ok()?)?;
         let finish = finish(numbers[20..].try_into().ok()?)?;
         let method = if let Some(format) = method.checked_sub(DEPTHWISE) {
-            let fits = geometry.is_depthwise() && extra.as_bytes().is_empty();
-            let format = Format::from_number(format).filter(|_| fits)?;
-            Method::Depthwise(Depthwise::from_parts(isa, &geometry, format, weights)?)
+            let fits =
+                geometry.is_depthwise() && extra.as_bytes().is_empty() && shuffles.as_bytes().is_empty();
+            let format = Format::from_number(format)?;
+            let layer = fits.then(|| Depthwise::from_parts(isa, &geometry, format, weights));
+            Method::Depthwise(layer??)
         } else if geometry.is_depthwise() {
             return None;
         } else {
-            Method::Dense(Dense::from_parts(isa, &geometry, Format::from_number(method)?, (weights, extra))?)
+            Method::Dense(Dense::from_parts(
+                isa,
+                &geometry,
+                Format::from_number(method)?,
+                [weights, extra, shuffles],
+            )?)
         };
         let channels = method.places(&geometry).len(geometry.out_c);
         let lengths = [&bias, &sums, &multiplier, &offset].map(|part| part.as_bytes().len());
@@ -66,6 +74,7 @@ impl QConv {
     }
 }
 
+/// Added to the number of a depthwise layer's format.
 const DEPTHWISE: u32 = 100;
 
 fn geometry_numbers(geometry: &Conv2d) -> [u32; 16] {

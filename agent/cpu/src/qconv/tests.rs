@@ -296,7 +296,7 @@ proptest! {
 
     #[test]
     fn torn_parts_make_no_layer(
-        geometry in geometries(), values in values(), seed: u64, which in 0usize..7, place: prop::sample::Index,
+        geometry in geometries(), values in values(), seed: u64, which in 0usize..8, place: prop::sample::Index,
     ) {
         let case = Case::new(geometry, Kind::Quantised, values, seed);
         for isa in Isa::available() {

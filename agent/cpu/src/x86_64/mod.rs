@@ -11,6 +11,8 @@ mod qdense;
 mod qdepthwise;
 mod qdot;
 mod qfinish;
+mod qshuffle;
+mod qstore;
 
 pub(crate) use qdense::{
     panel_avx_vnni, panel_avx2_pairs16, panel_avx2_quads8, panel_avx2_signed8, panel_avx512_vnni,
@@ -19,3 +21,4 @@ pub(crate) use qdepthwise::{
     interleave_pairs16, interleave_quads8, line_avx_vnni, line_avx2, line_avx512_vnni,
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
+pub(crate) use qshuffle::shuffle_avx2;

@@ -2,7 +2,7 @@
 
 use super::{
     qdot::{dot_pairs16, dot_quads8, dot_signed8},
-    qfinish::{store_avx2, store_avx512},
+    qstore::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
@@ -17,11 +17,11 @@ macro_rules! panel_kernel {
     (
         $(#[$doc:meta])*
         $name:ident, $isa:expr, $features:literal, $vector:ty, lanes = $lanes:literal,
-        zero = $zero:ident, load = $load:ident, row = $row:ident, dot = $dot:ident, store = $store:ident,
+        zero = $zero:ident, load = $load:ident, row = $row:ident, add = $add:ident, dot = $dot:ident, store = $store:ident, outlet = $outlet:ident, $to:ty,
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(panel: &Panel<'_>, mut outlet: Outlet<'_>) {
+        pub(crate) fn $name(panel: &Panel<'_>, outlet: Outlet<'_>) {
             /// Sums of `R` rows from `row` on.
             ///
             /// # Safety
@@ -30,14 +30,16 @@ macro_rules! panel_kernel {
             unsafe fn tile<const R: usize, const V: usize>(
                 panel: &Panel<'_>,
                 row: usize,
-                outlet: &mut Outlet<'_>,
+                to: &$to,
             ) {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
                 // the extra entries' offsets.
                 unsafe {
                     let input = panel.input.as_ptr().add(row * panel.stride);
                     let mut weights = panel.weights.as_ptr();
-                    let mut acc = [[$zero(); V]; R];
+                    // One row's sums are a single chain of additions otherwise.
+                    let split = if R == 1 { 2 } else { 1 };
+                    let mut acc = [[[$zero(); V]; R]; 2];
                     let step = |acc: &mut [[$vector; V]; R], at: usize, weights: *const u8| {
                         let mut w = [$zero(); V];
                         for v in 0..V {
@@ -51,16 +53,30 @@ macro_rules! panel_kernel {
                             }
                         }
                     };
-                    for entry in 0..panel.entries {
-                        step(&mut acc, entry * ENTRY_BYTES, weights);
+                    let mut entry = 0;
+                    while entry + split <= panel.entries {
+                        for acc in acc.iter_mut().take(split) {
+                            step(acc, entry * ENTRY_BYTES, weights);
+                            weights = weights.add(V * $lanes * ENTRY_BYTES);
+                            entry += 1;
+                        }
+                    }
+                    let [acc, others] = &mut acc;
+                    if R == 1 && entry < panel.entries {
+                        step(others, entry * ENTRY_BYTES, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for at in panel.extra {
-                        step(&mut acc, *at as usize, weights);
+                        step(acc, *at as usize, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
                     for r in 0..R {
-                        $store(&acc[r], row + r, outlet);
+                        if R == 1 {
+                            for v in 0..V {
+                                acc[r][v] = $add(acc[r][v], others[r][v]);
+                            }
+                        }
+                        $store(acc[r], row + r, to);
                     }
                 }
             }
@@ -68,14 +84,14 @@ macro_rules! panel_kernel {
             /// # Safety
             /// The panel has been checked for this outlet.
             #[target_feature(enable = $features)]
-            unsafe fn all(panel: &Panel<'_>, outlet: &mut Outlet<'_>) {
+            unsafe fn all(panel: &Panel<'_>, to: &$to) {
                 let mut row = 0;
                 match panel.vectors {
                     $($vectors => {
                         $(
                             while panel.rows - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
-                                unsafe { tile::<$rows, $vectors>(panel, row, outlet) };
+                                unsafe { tile::<$rows, $vectors>(panel, row, to) };
                                 row += $rows;
                             }
                         )*
@@ -88,47 +104,47 @@ macro_rules! panel_kernel {
             panel.check($lanes, &outlet);
             // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
-            unsafe { all(panel, &mut outlet) }
+            unsafe { all(panel, &$outlet(outlet)) }
         }
     };
 }
 
 panel_kernel! {
     /// Pairs of i16.
-    panel_avx2_pairs16, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_pairs16, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_pairs16, store = store_avx2,
-    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8 of which no pair's product leaves i16.
-    panel_avx2_quads8, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_quads8, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_quads8, store = store_avx2,
-    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_quads8, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// i8 with i8 other than -128: magnitudes times weights that carry the sign.
-    panel_avx2_signed8, Isa::Avx2, "avx2", __m256i, lanes = 8,
+    panel_avx2_signed8, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = dot_signed8, store = store_avx2,
-    tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_signed8, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 256 bits.
-    panel_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, lanes = 8,
+    panel_avx_vnni, Isa::AvxVnni, "avx2,fma,avxvnni", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
-    row = _mm256_set1_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2,
-    tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1] }
+    row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
+    tiles = { 1 => [12, 4, 2, 1], 2 => [6, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {
     /// u8 with i8, 512 bits.
     panel_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, lanes = 16,
     zero = _mm512_setzero_si512, load = _mm512_loadu_si512,
-    row = _mm512_set1_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512,
+    row = _mm512_set1_epi32, add = _mm512_add_epi32, dot = _mm512_dpbusd_epi32, store = store_avx512, outlet = outlet_avx512, Store512,
     tiles = { 1 => [12, 4, 2, 1], 2 => [12, 4, 2, 1], 3 => [8, 4, 2, 1], 4 => [6, 3, 1] }
 }

@@ -2,28 +2,34 @@
 
 use super::{
     qdot::dot_pairs16,
-    qfinish::{store_avx2, store_avx512},
+    qstore::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
-    qconv::kernel::{COLUMN_BYTES, LINE_CHANNELS, Line, Outlet, Strand},
+    qconv::{
+        kernel::{LINE_CHANNELS, Line, Outlet, Strand},
+        layout::Format,
+    },
 };
 use std::arch::x86_64::*;
+
+/// Bytes of a column of pairs of i16, or of four bytes, of each channel.
+const COLUMN_BYTES: usize = Format::Quads8.column_bytes();
 
 /// A kernel over lines, of tiles of output pixels.
 macro_rules! line_kernel {
     (
         $(#[$doc:meta])*
         $name:ident, $isa:expr, $features:literal, $vector:ty, vectors = $vectors:literal,
-        zero = $zero:ident, load = $load:ident, dot = $dot:ident, store = $store:ident,
+        zero = $zero:ident, load = $load:ident, dot = $dot:ident, store = $store:ident, outlet = $outlet:ident, $to:ty,
         tiles = [$($pixels:literal),*]
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(line: &Line<'_>, mut outlet: Outlet<'_>) {
+        pub(crate) fn $name(line: &Line<'_>, outlet: Outlet<'_>) {
             /// # Safety
             /// The line has been checked for this outlet and has at least `pixel + P` pixels.
             #[target_feature(enable = $features)]
-            unsafe fn tile<const P: usize>(line: &Line<'_>, pixel: usize, outlet: &mut Outlet<'_>) {
+            unsafe fn tile<const P: usize>(line: &Line<'_>, pixel: usize, to: &$to) {
                 const BYTES: usize = COLUMN_BYTES / $vectors;
                 // SAFETY: columns and weights lie within the slices, as `Line::check` has asserted.
                 unsafe {
@@ -42,19 +48,21 @@ macro_rules! line_kernel {
                         weights = weights.add(COLUMN_BYTES);
                     }
                     for p in 0..P {
-                        $store(&acc[p], pixel + p, outlet);
+                        $store(acc[p], pixel + p, to);
                     }
                 }
             }
 
             debug_assert!($isa.is_available());
-            line.check(&outlet);
+            line.check(COLUMN_BYTES, &outlet);
+            // SAFETY: a layer for an instruction set is run only where it is available (`QConv::run` asserts it).
+            let to = unsafe { $outlet(outlet) };
             let mut pixel = 0;
             $(
                 while line.pixels - pixel >= $pixels {
                     // SAFETY: the line is checked, the pixels are counted, and a layer for an instruction set is run
                     // only where it is available (`QConv::run` asserts it).
-                    unsafe { tile::<$pixels>(line, pixel, &mut outlet) };
+                    unsafe { tile::<$pixels>(line, pixel, &to) };
                     pixel += $pixels;
                 }
             )*
@@ -64,22 +72,22 @@ macro_rules! line_kernel {
 
 line_kernel! {
     /// Pairs of i16.
-    line_avx2, Isa::Avx2, "avx2", __m256i, vectors = 2,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = dot_pairs16, store = store_avx2,
+    line_avx2, Isa::Avx2, "avx2,fma", __m256i, vectors = 2,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = [4, 2, 1]
 }
 
 line_kernel! {
     /// Four u8 with four i8, 256 bits.
-    line_avx_vnni, Isa::AvxVnni, "avx2,avxvnni", __m256i, vectors = 2,
-    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = _mm256_dpbusd_avx_epi32, store = store_avx2,
+    line_avx_vnni, Isa::AvxVnni, "avx2,fma,avxvnni", __m256i, vectors = 2,
+    zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = _mm256_dpbusd_avx_epi32, store = store_avx2, outlet = outlet_avx2, Store256,
     tiles = [4, 2, 1]
 }
 
 line_kernel! {
     /// Four u8 with four i8, 512 bits.
     line_avx512_vnni, Isa::Avx512Vnni, "avx512f,avx512bw,avx512vl,avx512vnni", __m512i, vectors = 1,
-    zero = _mm512_setzero_si512, load = _mm512_loadu_si512, dot = _mm512_dpbusd_epi32, store = store_avx512,
+    zero = _mm512_setzero_si512, load = _mm512_loadu_si512, dot = _mm512_dpbusd_epi32, store = store_avx512, outlet = outlet_avx512, Store512,
     tiles = [8, 4, 2, 1]
 }
 
