@@ -1,6 +1,6 @@
 //! Functions of one quantised tensor, as tables of 256 entries.
 
-use super::{multiversion, quantise::Quantisation};
+use super::{math::sigmoid_rational, multiversion, quantise::Quantisation, unary::Unary};
 
 /// What each element becomes.
 pub type Table = [u8; 256];
@@ -10,6 +10,15 @@ pub type Table = [u8; 256];
 #[must_use]
 pub fn table(from: Quantisation, to: Quantisation, function: impl Fn(f32) -> f32) -> Table {
     std::array::from_fn(|element| to.quantise(function(from.dequantise(element as u8))))
+}
+
+/// The table of a function of one number, evaluated as ONNX Runtime evaluates it.
+#[must_use]
+pub fn of(from: Quantisation, to: Quantisation, function: Unary) -> Table {
+    match function {
+        Unary::Sigmoid => table(from, to, sigmoid_rational::<true>),
+        function => table(from, to, |value| function.of(value)),
+    }
 }
 
 /// The table that requantises. It is the identity where `from` and `to` are the same.

@@ -56,7 +56,9 @@ multiversion! {
         let zero = (i32::from(to.zero) - to.shift()) as f32;
         let (low, high) = (-to.shift() as f32, (255 - to.shift()) as f32);
         pool.for_pixels(input, rows, output, #[inline(always)] |input, at, out| {
-            let divisor = pool.divisor(at).max(1) as f32;
+            // Here even what a window in mode `ceil` has beyond the padding counts.
+            let divisor = if pool.count_padding { pool.kernel[0] * pool.kernel[1] } else { pool.divisor(at) };
+            let divisor = divisor.max(1) as f32;
             for (block, out) in out.chunks_mut(BLOCK).enumerate() {
                 let mut sums = [0.0f32; BLOCK];
                 pool.for_taps(at, #[inline(always)] |start| {

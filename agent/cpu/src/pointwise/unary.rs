@@ -88,7 +88,7 @@ impl Unary {
     #[must_use]
     pub fn of(self, x: f32) -> f32 {
         let mut out = [0.0];
-        apply::<false>(self, Source::Other(&[x]), &mut out);
+        apply::<true>(self, Source::Other(&[x]), &mut out);
         out[0]
     }
 }
