@@ -1,6 +1,7 @@
 //! Transposition, concatenation, slices and padding, of elements of any plain type.
 
 use super::broadcast::MAX_AXES;
+use crate::isa::Isa;
 use std::ops::Range;
 
 /// Elements of one of `channels` planes of `len` elements together.
@@ -11,6 +12,26 @@ use std::ops::Range;
 pub(crate) fn plane_size(channels: usize, len: usize) -> usize {
     assert!(channels > 0 && len.is_multiple_of(channels), "{len} elements are not {channels} whole planes");
     len / channels
+}
+
+/// Writes planes of `len` bytes as pixels that lie `stride` apart.
+pub(crate) fn interleave(
+    isa: Isa,
+    planes: &[u8],
+    [count, len]: [usize; 2],
+    stride: usize,
+    output: &mut [u8],
+) {
+    #[cfg(target_arch = "x86_64")]
+    let done =
+        if [count, stride] == [3, 3] { crate::x86_64::interleave::three(isa, planes, output) } else { 0 };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = usize::from(isa > Isa::NeonI8mm);
+    for pixel in done..len {
+        for channel in 0..count {
+            output[pixel * stride + channel] = planes[channel * len + pixel];
+        }
+    }
 }
 
 /// Transposes a matrix of `columns` columns: `output` takes the columns from `first` on, each as a row.

@@ -1,6 +1,7 @@
 //! Functions of one quantised tensor, as tables of 256 entries.
 
-use super::{math::sigmoid_rational, multiversion, quantise::Quantisation, unary::Unary};
+use super::{math::sigmoid_rational, quantise::Quantisation, unary::Unary};
+use crate::isa::Isa;
 
 /// What each element becomes.
 pub type Table = [u8; 256];
@@ -33,22 +34,26 @@ pub fn compose(first: &Table, second: &Table) -> Table {
     first.map(|element| second[usize::from(element)])
 }
 
-multiversion! {
-    /// Looks every element up.
-    ///
-    /// # Panics
-    /// The slices differ in length.
-    pub fn lut(table: &Table, input: &[u8], output: &mut [u8]) {
-        assert_eq!(input.len(), output.len(), "as many elements out as in");
-        for (out, element) in output.iter_mut().zip(input) {
-            *out = table[usize::from(*element)];
-        }
+/// Looks every element up.
+///
+/// # Panics
+/// The slices differ in length.
+pub fn lut(isa: Isa, table: &Table, input: &[u8], output: &mut [u8]) {
+    assert_eq!(input.len(), output.len(), "as many elements out as in");
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
+    #[cfg(target_arch = "x86_64")]
+    if crate::x86_64::lut::run(isa, table, input, output) {
+        return;
     }
+    for (out, element) in output.iter_mut().zip(input) {
+        *out = table[usize::from(*element)];
+    }
+}
 
-    /// Looks every element up, in its place.
-    pub fn lut_in_place(table: &Table, elements: &mut [u8]) {
-        for element in elements {
-            *element = table[usize::from(*element)];
-        }
+/// Looks every element up, in its place.
+pub fn lut_in_place(table: &Table, elements: &mut [u8]) {
+    for element in elements {
+        *element = table[usize::from(*element)];
     }
 }

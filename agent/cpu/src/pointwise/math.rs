@@ -22,38 +22,57 @@ fn polynomial<const FMA: bool, const N: usize>(x: f32, from_highest: [f32; N]) -
 #[must_use]
 #[inline(always)]
 pub fn exp<const FMA: bool>(x: f32) -> f32 {
-    /// Below and above, the result is 0 or infinite.
-    const LIMITS: [f32; 2] = [-104.0, 89.0];
+    let (mantissa, exponent) = exp_parts::<FMA>(between(x, -104.0, 89.0));
+    // In two steps, so that neither factor leaves the normal range.
+    let half = exponent >> 1;
+    mantissa * two_to(half) * two_to(exponent - half)
+}
+
+/// [`exp`] for what is to be added to other numbers: 0 below e^-87, and no more than e^88.
+#[must_use]
+#[inline(always)]
+pub fn exp_normal<const FMA: bool>(x: f32) -> f32 {
+    /// Just above the logarithm of the least normal number.
+    const LEAST: f32 = -87.0;
+    let (mantissa, exponent) = exp_parts::<FMA>(between(x, LEAST, 88.0));
+    if x < LEAST { 0.0 } else { mantissa * two_to(exponent) }
+}
+
+/// `x` limited to a range; a NaN stays one.
+#[inline(always)]
+fn between(x: f32, least: f32, greatest: f32) -> f32 {
+    let x = if x > greatest { greatest } else { x };
+    if x < least { least } else { x }
+}
+
+/// e to the `x` as a number near 1 and a power of 2.
+#[inline(always)]
+fn exp_parts<const FMA: bool>(x: f32) -> (f32, i32) {
+    /// The natural logarithm of 2, in a part whose multiples are exact and the rest.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     /// 1.5 * 2^23, which rounds what is added to it to an integer.
     const ROUNDER: f32 = 12_582_912.0;
-    let limited = if x < LIMITS[1] { x } else { LIMITS[1] };
-    let limited = if limited > LIMITS[0] { limited } else { LIMITS[0] };
-    let shifted = madd::<FMA>(limited, std::f32::consts::LOG2_E, ROUNDER);
+    let shifted = madd::<FMA>(x, std::f32::consts::LOG2_E, ROUNDER);
     let power = shifted - ROUNDER;
-    let rest = madd::<FMA>(power, -LN_2[1], madd::<FMA>(power, -LN_2[0], limited));
+    let rest = madd::<FMA>(power, -LN_2[1], madd::<FMA>(power, -LN_2[0], x));
     let series = polynomial::<FMA, 6>(
         rest,
-        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 5.0e-1],
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 0.5],
     );
     let mantissa = madd::<FMA>(series, rest * rest, rest) + 1.0;
-    // In two steps, so that neither factor leaves the normal range.
-    let exponent = shifted.to_bits() as i32 - ROUNDER.to_bits() as i32;
-    let half = exponent >> 1;
-    let result = mantissa * two_to(half) * two_to(exponent - half);
-    if x.is_nan() { x } else { result }
+    (mantissa, (shifted.to_bits() as i32).wrapping_sub(ROUNDER.to_bits() as i32))
 }
 
 #[inline(always)]
 fn two_to(exponent: i32) -> f32 {
-    f32::from_bits(((exponent + 127) << 23) as u32)
+    f32::from_bits((exponent.wrapping_add(127) << 23) as u32)
 }
 
-/// 1 / (1 + e^-x), within 4 ulp.
+/// 1 / (1 + e^-x), within 4 ulp; no less than 6e-39.
 #[must_use]
 #[inline(always)]
 pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
-    1.0 / (1.0 + exp::<FMA>(-x))
+    1.0 / (1.0 + exp_normal::<FMA>(-x))
 }
 
 /// [`sigmoid`] as a quotient of polynomials, within 2e-7 of the exact result but not near it relatively where that is
@@ -63,8 +82,7 @@ pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 pub fn sigmoid_rational<const FMA: bool>(x: f32) -> f32 {
     /// Beyond it, the result is 0 or 1 within the error.
     const LIMIT: f32 = 18.0;
-    let limited = if x < LIMIT { x } else { LIMIT };
-    let limited = if limited > -LIMIT { limited } else { -LIMIT };
+    let limited = between(x, -LIMIT, LIMIT);
     let square = limited * limited;
     let numerator = polynomial::<FMA, 5>(
         square,
@@ -74,8 +92,7 @@ pub fn sigmoid_rational<const FMA: bool>(x: f32) -> f32 {
         square,
         [6.102_473_7e-13, 5.761_021_4e-9, 6.291_068e-6, 1.701_988_2e-3, 1.168_176_5e-1, 9.931_519e-1],
     );
-    let result = limited * numerator / denominator + 0.5;
-    if x.is_nan() { x } else { result.clamp(0.0, 1.0) }
+    between(limited * numerator / denominator + 0.5, 0.0, 1.0)
 }
 
 /// The hyperbolic tangent, within 6 ulp.
@@ -84,8 +101,7 @@ pub fn sigmoid_rational<const FMA: bool>(x: f32) -> f32 {
 pub fn tanh<const FMA: bool>(x: f32) -> f32 {
     /// From here on the result is 1 in f32.
     const LIMIT: f32 = 9.0;
-    let limited = if x > LIMIT { LIMIT } else { x };
-    let limited = if limited < -LIMIT { -LIMIT } else { limited };
+    let limited = between(x, -LIMIT, LIMIT);
     let square = limited * limited;
     let numerator = polynomial::<FMA, 7>(
         square,
@@ -114,7 +130,7 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
         [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_4e-1, 1.283_791_7e-1],
     );
     let small = madd::<FMA>(small, x, x);
-    let limited = if size < 4.0 { size } else { 4.0 };
+    let limited = if size > 4.0 { 4.0 } else { size };
     let large = polynomial::<FMA, 7>(
         limited,
         [
@@ -127,8 +143,6 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
             -1.287_175_1e-1,
         ],
     );
-    let large = 1.0 - exp::<FMA>(madd::<FMA>(large, limited, -limited));
-    let large = if x < 0.0 { -large } else { large };
-    let result = if size > 0.927_734_4 { large } else { small };
-    if x.is_nan() { x } else { result }
+    let large = 1.0 - exp_normal::<FMA>(madd::<FMA>(large, limited, -limited));
+    if size > 0.927_734_4 { large.copysign(x) } else { small }
 }

@@ -113,10 +113,16 @@ pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
     );
     let sum = Sum::new(q);
     match (q.operation, a.len() == len, b.len() == len) {
-        (QOperation::Add, true, true) => add(isa, sum, a, b, output),
+        (QOperation::Add, true, true) => {
+            let done = vectors(isa, q, &sum, [a, b], output);
+            add(isa, sum, &a[done..], &b[done..], &mut output[done..]);
+        }
         (QOperation::Add, true, false) => add_to_one(isa, sum.with_scalar(1, b[0]), 0, a, output),
         (QOperation::Add, false, true) => add_to_one(isa, sum.with_scalar(0, a[0]), 1, b, output),
-        (QOperation::Mul, true, true) => mul(isa, q, a, b, output),
+        (QOperation::Mul, true, true) => {
+            let done = vectors(isa, q, &sum, [a, b], output);
+            mul(isa, q, &a[done..], &b[done..], &mut output[done..]);
+        }
         (QOperation::Mul, true, false) => mul_by_one(isa, q, a, b[0], output),
         (QOperation::Mul, false, true) => {
             mul_by_one(isa, &QBinary { a: q.b, b: q.a, ..*q }, b, a[0], output);
@@ -127,6 +133,34 @@ pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
             output.fill(one[0]);
         }
     }
+}
+
+/// What the architecture has vectors for, from the beginning; says how many elements that were.
+#[cfg(target_arch = "x86_64")]
+fn vectors(isa: Isa, q: &QBinary, sum: &Sum, operands: [&[u8]; 2], output: &mut [u8]) -> usize {
+    use crate::x86_64::qbinary::{Factors, add, mul};
+    let [a, b] = operands;
+    let signed = q.out.signed;
+    if q.a.signed != signed || q.b.signed != signed {
+        return 0;
+    }
+    let zeros = [q.a, q.b].map(|q| i32::from(q.zero) - q.shift());
+    match q.operation {
+        QOperation::Add => {
+            add(isa, &Factors { signed, zeros, ratios: sum.ratio, fixed: sum.fixed }, a, b, output)
+        }
+        QOperation::Mul => {
+            let ratios = [q.a.scale * q.b.scale / q.out.scale; 2];
+            let fixed = (i32::from(q.out.zero) - q.out.shift()) as f32;
+            mul(isa, &Factors { signed, zeros, ratios, fixed }, a, b, output)
+        }
+    }
+}
+
+/// There are none.
+#[cfg(not(target_arch = "x86_64"))]
+fn vectors(_: Isa, _: &QBinary, _: &Sum, _: [&[u8]; 2], _: &mut [u8]) -> usize {
+    0
 }
 
 /// One factor is the same throughout: a table of all products.

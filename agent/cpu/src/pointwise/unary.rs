@@ -1,7 +1,7 @@
 //! Functions of one f32 tensor, element by element.
 
 use super::{
-    math::{erf, exp, sigmoid, tanh},
+    math::{erf, exp, exp_normal, sigmoid, tanh},
     multiversion,
 };
 
@@ -168,7 +168,7 @@ fn limited(x: f32, min: f32, max: f32) -> f32 {
 fn expm1<const FMA: bool>(x: f32) -> f32 {
     let half = tanh::<FMA>(0.5 * x);
     let near = 2.0 * half / (1.0 - half);
-    let far = exp::<FMA>(x) - 1.0;
+    let far = exp_normal::<FMA>(x) - 1.0;
     if x.abs() < 1.0 { near } else { far }
 }
 
@@ -185,7 +185,7 @@ fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
 fn mish<const FMA: bool>(x: f32) -> f32 {
     /// From here on the factor is 1 in f32.
     const LIMIT: f32 = 20.0;
-    let e = exp::<FMA>(if x < LIMIT { x } else { LIMIT });
+    let e = exp_normal::<FMA>(if x > LIMIT { LIMIT } else { x });
     let n = e * (e + 2.0);
     x * (n / (n + 2.0))
 }
