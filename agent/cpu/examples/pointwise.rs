@@ -12,7 +12,7 @@ use whimbrel_cpu::{
         pool::{self, Pool2d},
         qbinary::{QBinary, QOperation, qbinary},
         qpool::{self, GlobalAverage, global_average},
-        quantise::{dequantise_to_nchw, quantise, quantise_to_nhwc},
+        quantise::{dequantise, dequantise_to_nchw, quantise, quantise_to_nhwc},
         resize::{self, Axis, Coordinates, Linear},
         unary::{Unary, unary},
     },
@@ -93,6 +93,12 @@ fn quantised(isa: Isa, print: &impl Fn(&str, f64)) {
         "dequantise to NCHW 112x112x64",
         least(|| {
             dequantise_to_nchw(isa, Q, 64, black_box(&map[..112 * 112 * 64]), 0, &mut planes);
+        }),
+    );
+    print(
+        "dequantise 112x112x64",
+        least(|| {
+            dequantise(isa, Q, black_box(&map[..112 * 112 * 64]), &mut planes);
         }),
     );
     let axis = Axis { input: 28, output: 56, scale: 2.0, coordinates: Coordinates::HalfPixel };

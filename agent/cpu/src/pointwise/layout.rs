@@ -2,6 +2,9 @@
 
 use super::broadcast::MAX_AXES;
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64::transpose as blocks;
+use bytemuck::Pod;
 use std::ops::Range;
 
 /// Elements of one of `channels` planes of `len` elements together.
@@ -26,12 +29,8 @@ pub(crate) fn interleave(
     let done =
         if [count, stride] == [3, 3] { crate::x86_64::interleave::three(isa, planes, output) } else { 0 };
     #[cfg(not(target_arch = "x86_64"))]
-    let done = usize::from(isa > Isa::NeonI8mm);
-    for pixel in done..len {
-        for channel in 0..count {
-            output[pixel * stride + channel] = planes[channel * len + pixel];
-        }
-    }
+    let (_, done) = (isa, 0);
+    transpose_strided(&planes[done..], len, [count, len - done], &mut output[done * stride..], stride);
 }
 
 /// Transposes a matrix of `columns` columns: `output` takes the columns from `first` on, each as a row.
@@ -41,27 +40,64 @@ pub(crate) fn interleave(
 ///
 /// # Panics
 /// The slices do not hold whole rows and columns, or the columns lie beyond the input.
-pub fn transpose<T: Copy>(columns: usize, input: &[T], first: usize, output: &mut [T]) {
-    /// Rows and columns of a block, so that the lines it touches stay in the first cache.
-    const BLOCK: usize = 16;
+pub fn transpose<T: Pod>(columns: usize, input: &[T], first: usize, output: &mut [T]) {
     if output.is_empty() {
         return;
     }
     let rows = plane_size(columns, input.len());
-    assert!(
-        output.len().is_multiple_of(rows) && first + output.len() / rows <= columns,
-        "whole columns of the input"
-    );
-    for (block, output) in output.chunks_mut(BLOCK * rows).enumerate() {
-        let from = first + block * BLOCK;
-        for row in (0..rows).step_by(BLOCK) {
-            let count = BLOCK.min(rows - row);
-            for (column, output) in output.chunks_exact_mut(rows).enumerate() {
-                let input = &input[row * columns + from + column..];
-                for (out, value) in output[row..row + count].iter_mut().zip(input.iter().step_by(columns)) {
-                    *out = *value;
-                }
-            }
+    let count = output.len() / rows;
+    assert!(output.len().is_multiple_of(rows) && first + count <= columns, "whole columns of the input");
+    transpose_strided(&input[first..], columns, [rows, count], output, rows);
+}
+
+/// Transposes `rows x columns` elements, whose rows lie `in_stride` apart, and those of the output `out_stride`.
+pub(crate) fn transpose_strided<T: Pod>(
+    input: &[T],
+    in_stride: usize,
+    [rows, columns]: [usize; 2],
+    output: &mut [T],
+    out_stride: usize,
+) {
+    let size = block_size::<T>();
+    let whole = [rows, columns].map(|length| length - length % size);
+    for column in (0..whole[1]).step_by(size) {
+        for row in (0..whole[0]).step_by(size) {
+            let input = &input[row * in_stride + column..];
+            transpose_block(input, in_stride, &mut output[column * out_stride + row..], out_stride);
+        }
+    }
+    for column in 0..columns {
+        let from = if column < whole[1] { whole[0] } else { 0 };
+        for row in from..rows {
+            output[column * out_stride + row] = input[row * in_stride + column];
+        }
+    }
+}
+
+/// Rows and columns transposed at a time.
+const fn block_size<T>() -> usize {
+    match size_of::<T>() {
+        1 => 16,
+        4 => 4,
+        _ => 8,
+    }
+}
+
+/// Transposes one block.
+#[inline(always)]
+fn transpose_block<T: Pod>(input: &[T], in_stride: usize, output: &mut [T], out_stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let size = size_of::<T>();
+        if size == 1 || size == 4 {
+            let (input, output) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
+            let block = if size == 1 { blocks::bytes } else { blocks::words };
+            return block(input, in_stride * size, output, out_stride * size);
+        }
+    }
+    for column in 0..block_size::<T>() {
+        for row in 0..block_size::<T>() {
+            output[column * out_stride + row] = input[row * in_stride + column];
         }
     }
 }

@@ -4,10 +4,16 @@
 //! saturation; NaN becomes the lowest value.
 
 use super::{
-    layout::{interleave, plane_size},
+    layout::{interleave, plane_size, transpose_strided},
     multiversion,
 };
 use crate::isa::Isa;
+
+/// Pixels whose layout is changed at a time, so that they stay in the first cache.
+const PIXELS: usize = 1024;
+
+/// Channels at a time.
+const PLANES: usize = 16;
 
 /// How the u8 elements of a tensor stand for numbers: `(element - zero) * scale`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -146,25 +152,6 @@ multiversion! {
         }
     }
 
-    /// Dequantises planes of a channels-last image into channels-first order: `input` holds all pixels of `channels`
-    /// elements; `output` takes the whole planes from channel `first` on.
-    ///
-    /// # Panics
-    /// The slices do not hold whole pixels and planes, or the planes lie beyond the channels.
-    pub fn dequantise_to_nchw(q: Quantisation, channels: usize, input: &[u8], first: usize, output: &mut [f32]) {
-        let pixels = plane_size(channels, input.len());
-        if pixels == 0 {
-            return;
-        }
-        assert!(output.len().is_multiple_of(pixels), "whole planes");
-        assert!(first + output.len() / pixels <= channels, "the planes lie within the channels");
-        for (channel, plane) in output.chunks_exact_mut(pixels).enumerate() {
-            for (out, element) in plane.iter_mut().zip(input[first + channel..].iter().step_by(channels)) {
-                *out = q.dequantise(*element);
-            }
-        }
-    }
-
     /// The least and the greatest of `input`; zeros if it is empty. NaN elements are passed over.
     pub fn range(input: &[f32]) -> (f32, f32) {
         /// Independent extremes, so that the loop has no long chain.
@@ -197,10 +184,6 @@ pub fn quantise_to_nhwc(
     first: usize,
     output: &mut [u8],
 ) {
-    /// Pixels quantised at a time, plane by plane, before they are interleaved.
-    const PIXELS: usize = 256;
-    /// Channels at a time.
-    const PLANES: usize = 16;
     let pixels = plane_size(channels, input.len());
     let count = plane_size(channels, output.len());
     assert!(first + count <= pixels, "the pixels lie within the planes");
@@ -214,6 +197,39 @@ pub fn quantise_to_nhwc(
             }
             let output = &mut output[from * channels + group..];
             interleave(isa, &elements[..len * planes], [planes, len], channels, output);
+        }
+    }
+}
+
+/// Dequantises planes of a channels-last image into channels-first order: `input` holds all pixels of `channels`
+/// elements; `output` takes the whole planes from channel `first` on.
+///
+/// # Panics
+/// The slices do not hold whole pixels and planes, or the planes lie beyond the channels.
+pub fn dequantise_to_nchw(
+    isa: Isa,
+    q: Quantisation,
+    channels: usize,
+    input: &[u8],
+    first: usize,
+    output: &mut [f32],
+) {
+    let pixels = plane_size(channels, input.len());
+    if output.is_empty() || pixels == 0 {
+        return;
+    }
+    let planes = output.len() / pixels;
+    assert!(output.len().is_multiple_of(pixels) && first + planes <= channels, "whole planes of the image");
+    let mut elements = [0u8; PIXELS * PLANES];
+    for (group, output) in output.chunks_mut(PLANES * pixels).enumerate() {
+        let planes = output.len() / pixels;
+        for from in (0..pixels).step_by(PIXELS) {
+            let len = PIXELS.min(pixels - from);
+            let input = &input[from * channels + first + group * PLANES..];
+            transpose_strided(input, channels, [len, planes], &mut elements, len);
+            for (plane, elements) in elements.chunks_exact(len).take(planes).enumerate() {
+                dequantise(isa, q, elements, &mut output[plane * pixels + from..][..len]);
+            }
         }
     }
 }

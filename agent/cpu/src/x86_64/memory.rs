@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "the intrinsics take pointers")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256,
-    _mm512_loadu_si512, _mm512_storeu_si512,
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_storeu_si128, _mm256_storeu_si256, _mm512_loadu_si512,
+    _mm512_storeu_si512,
 };
 
 /// 16 bytes.
@@ -18,14 +18,6 @@ pub(crate) fn load_16(from: &[u8; 16]) -> __m128i {
 pub(crate) fn store_16(to: &mut [u8; 16], vector: __m128i) {
     // SAFETY: the reference is valid for 16 bytes, and the store needs no alignment.
     unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), vector) }
-}
-
-/// 32 bytes.
-#[inline]
-#[target_feature(enable = "avx")]
-pub(crate) fn load_32(from: &[u8; 32]) -> __m256i {
-    // SAFETY: the reference is valid for 32 bytes, and the load needs no alignment.
-    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
 }
 
 /// 32 bytes.

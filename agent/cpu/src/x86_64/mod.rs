@@ -5,3 +5,4 @@ pub(crate) mod lut;
 pub(crate) mod memory;
 pub(crate) mod multiversion;
 pub(crate) mod qbinary;
+pub(crate) mod transpose;
