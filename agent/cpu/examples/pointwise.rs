@@ -33,7 +33,7 @@ fn least(mut call: impl FnMut()) -> f64 {
 }
 
 fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i * 2_654_435_761 >> 7) as u8).collect()
+    (0..len).map(|i| ((i * 2_654_435_761) >> 7) as u8).collect()
 }
 
 fn floats(len: usize) -> Vec<f32> {

@@ -5,7 +5,8 @@ use std::ops::Range;
 /// The greatest number of axes, after neighbouring axes that behave alike have become one.
 pub const MAX_AXES: usize = 6;
 
-/// Two shapes broadcast to one, as rows: along a row each operand either advances by one element or stands still.
+/// Two shapes broadcast to one, as rows: along a row each operand either advances by one element or stands
+/// still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broadcast {
     /// Lengths of the outer axes, then that of a row. Unused leading axes have length 1.
@@ -24,7 +25,8 @@ pub struct Row {
 }
 
 impl Broadcast {
-    /// Of two shapes, the last axes aligned; `None` where they do not fit together or need more axes than [`MAX_AXES`].
+    /// Of two shapes, the last axes aligned; `None` where they do not fit together or need more axes than
+    /// [`MAX_AXES`].
     #[must_use]
     pub fn new(a: &[usize], b: &[usize]) -> Option<Self> {
         let mut axes: Vec<(usize, [bool; 2])> = Vec::new();

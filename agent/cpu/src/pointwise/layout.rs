@@ -35,8 +35,8 @@ pub(crate) fn interleave(
 
 /// Transposes a matrix of `columns` columns: `output` takes the columns from `first` on, each as a row.
 ///
-/// With `columns` the pixels of a channels-first image it makes it channels-last, with `columns` the channels of a
-/// channels-last one it makes it channels-first.
+/// With `columns` the pixels of a channels-first image it makes it channels-last, with `columns` the channels
+/// of a channels-last one it makes it channels-first.
 ///
 /// # Panics
 /// The slices do not hold whole rows and columns, or the columns lie beyond the input.
@@ -50,7 +50,8 @@ pub fn transpose<T: Pod>(columns: usize, input: &[T], first: usize, output: &mut
     transpose_strided(&input[first..], columns, [rows, count], output, rows);
 }
 
-/// Transposes `rows x columns` elements, whose rows lie `in_stride` apart, and those of the output `out_stride`.
+/// Transposes `rows x columns` elements, whose rows lie `in_stride` apart, and those of the output
+/// `out_stride`.
 pub(crate) fn transpose_strided<T: Pod>(
     input: &[T],
     in_stride: usize,
@@ -102,8 +103,8 @@ fn transpose_block<T: Pod>(input: &[T], in_stride: usize, output: &mut [T], out_
     }
 }
 
-/// A copy with an axis order, steps, offsets or repetition: output element `(i, j, …)` is the input element at
-/// `start + i * strides[0] + j * strides[1] + …`.
+/// A copy with an axis order, steps, offsets or repetition: output element `(i, j, …)` is the input element
+/// at `start + i * strides[0] + j * strides[1] + …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strided {
     lengths: [usize; MAX_AXES],
@@ -112,8 +113,8 @@ pub struct Strided {
 }
 
 impl Strided {
-    /// Of an output's lengths and the strides of its axes in the input; `None` if they need more axes than [`MAX_AXES`],
-    /// once neighbouring axes that can be walked as one have been joined.
+    /// Of an output's lengths and the strides of its axes in the input; `None` if they need more axes than
+    /// [`MAX_AXES`], once neighbouring axes that can be walked as one have been joined.
     ///
     /// # Panics
     /// There are not as many strides as lengths.
@@ -237,8 +238,8 @@ pub fn contiguous(shape: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// Concatenates: an input whose part of each outer index has `part` elements goes `offset` elements into the output's,
-/// which has `whole`. Channels-last tensors along their channels have those as parts.
+/// Concatenates: an input whose part of each outer index has `part` elements goes `offset` elements into the
+/// output's, which has `whole`. Channels-last tensors along their channels have those as parts.
 ///
 /// # Panics
 /// The slices do not hold as many whole parts.
@@ -307,8 +308,8 @@ pub fn pad_map(mode: PadMode, length: usize, before: usize, output: usize) -> Ve
     (0..output).map(of).collect()
 }
 
-/// Takes whole runs of `inner` elements along an axis: run `i` of each outer index of the output is run `map[i]` of the
-/// input's, or `value` throughout. That is padding of one axis, and also gathering.
+/// Takes whole runs of `inner` elements along an axis: run `i` of each outer index of the output is run
+/// `map[i]` of the input's, or `value` throughout. That is padding of one axis, and also gathering.
 ///
 /// # Panics
 /// The slices do not hold whole outer indices, or the map reaches beyond the input.

@@ -6,8 +6,8 @@ use crate::isa::Isa;
 /// What each element becomes.
 pub type Table = [u8; 256];
 
-/// The table of `function` between a tensor quantised as `from` and one quantised as `to`: each element is dequantised,
-/// mapped and quantised, as ONNX Runtime builds those of its `QLinear` operators.
+/// The table of `function` between a tensor quantised as `from` and one quantised as `to`: each element is
+/// dequantised, mapped and quantised, as ONNX Runtime builds those of its `QLinear` operators.
 #[must_use]
 pub fn table(from: Quantisation, to: Quantisation, function: impl Fn(f32) -> f32) -> Table {
     std::array::from_fn(|element| to.quantise(function(from.dequantise(element as u8))))

@@ -1,7 +1,7 @@
 //! Functions of one number that compilers can vectorise, with their error bounds.
 //!
-//! Each takes as its constant parameter whether multiply-add is fused. A ulp is the distance between neighbouring
-//! numbers at the exact result.
+//! Each takes as its constant parameter whether multiply-add is fused. A ulp is the distance between
+//! neighbouring numbers at the exact result.
 
 /// `a * b + c`, fused if that is an instruction.
 #[inline(always)]
@@ -75,8 +75,8 @@ pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp_normal::<FMA>(-x))
 }
 
-/// [`sigmoid`] as a quotient of polynomials, within 2e-7 of the exact result but not near it relatively where that is
-/// small. ONNX Runtime uses it, so that tables for quantised tensors agree in every rounding.
+/// [`sigmoid`] as a quotient of polynomials, within 2e-7 of the exact result but not near it relatively where
+/// that is small. ONNX Runtime uses it, so that tables for quantised tensors agree in every rounding.
 #[must_use]
 #[inline(always)]
 pub fn sigmoid_rational<const FMA: bool>(x: f32) -> f32 {
@@ -95,7 +95,7 @@ pub fn sigmoid_rational<const FMA: bool>(x: f32) -> f32 {
     between(limited * numerator / denominator + 0.5, 0.0, 1.0)
 }
 
-/// The hyperbolic tangent, within 6 ulp.
+/// The hyperbolic tangent, within 8 ulp.
 #[must_use]
 #[inline(always)]
 pub fn tanh<const FMA: bool>(x: f32) -> f32 {

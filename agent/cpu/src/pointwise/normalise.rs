@@ -95,8 +95,8 @@ multiversion! {
         }
     }
 
-    /// Normalises each channel of one channels-last image to mean 0 and variance 1, times `scale`, plus `bias`.
-    /// `sums` is scratch memory for two numbers per channel.
+    /// Normalises each channel of one channels-last image to mean 0 and variance 1, times `scale`, plus
+    /// `bias`. `sums` is scratch memory for two numbers per channel.
     ///
     /// # Panics
     /// The slices differ in length, or do not hold whole pixels.

@@ -3,14 +3,16 @@
 use super::multiversion;
 use std::ops::Range;
 
-/// A two-dimensional pooling. A one-dimensional one has height 1; a global one has a kernel as large as the image.
+/// A two-dimensional pooling. A one-dimensional one has height 1; a global one has a kernel as large as the
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool2d {
     /// Channels.
     pub channels: usize,
     /// Rows and columns of the input, in pixels.
     pub input: [usize; 2],
-    /// Rows and columns of the output, in pixels: by [`Pool2d::output_size`], or larger where the mode is `ceil`.
+    /// Rows and columns of the output, in pixels: by [`Pool2d::output_size`], or larger where the mode is
+    /// `ceil`.
     pub output: [usize; 2],
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
@@ -43,8 +45,8 @@ impl Pool2d {
         }
     }
 
-    /// The output's size along one axis, as ONNX defines it for padding `pad` before and after together. With `ceil`
-    /// a last window that starts beyond the input and the padding before it is left out.
+    /// The output's size along one axis, as ONNX defines it for padding `pad` before and after together. With
+    /// `ceil` a last window that starts beyond the input and the padding before it is left out.
     #[must_use]
     pub const fn output_size(
         input: usize,
@@ -88,7 +90,8 @@ impl Pool2d {
         (taps, origin)
     }
 
-    /// Kernel elements that begin within the first `pixels` pixels. A division is dear here, and seldom needed.
+    /// Kernel elements that begin within the first `pixels` pixels. A division is dear here, and seldom
+    /// needed.
     #[inline(always)]
     fn taps_in(&self, axis: usize, pixels: usize) -> usize {
         if self.dilation[axis] == 1 { pixels } else { pixels.div_ceil(self.dilation[axis]) }
@@ -109,8 +112,8 @@ impl Pool2d {
         count(0) * count(1)
     }
 
-    /// Calls `pixel` for each output pixel of `rows`, which count through all images, with the input of its image and
-    /// its place, and its channels of the output.
+    /// Calls `pixel` for each output pixel of `rows`, which count through all images, with the input of its
+    /// image and its place, and its channels of the output.
     #[inline(always)]
     pub(crate) fn for_pixels<T, U>(
         &self,
@@ -145,8 +148,8 @@ impl Pool2d {
     }
 }
 
-/// Calls `$block::<N>(…, first)` for blocks of `N` channels that cover all of them, from the widest down. The last
-/// block of [`NARROW`] may overlap the one before; narrower images go channel by channel.
+/// Calls `$block::<N>(…, first)` for blocks of `N` channels that cover all of them, from the widest down. The
+/// last block of [`NARROW`] may overlap the one before; narrower images go channel by channel.
 macro_rules! for_blocks {
     ($channels:expr, $block:ident($($arg:expr),*)) => {{
         let (channels, mut first) = ($channels, 0);
@@ -240,8 +243,8 @@ fn average_block<const N: usize>(
 }
 
 multiversion! {
-    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted through all
-    /// images, and `output` holds just those.
+    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted
+    /// through all images, and `output` holds just those.
     ///
     /// # Panics
     /// The slices are shorter than the pooling says.

@@ -68,24 +68,28 @@ impl Sum {
         let value = (i32::from(element) - self.shift[operand]) as f32;
         fused::<FMA>(value, self.ratio[operand], rest)
     }
+}
 
-    #[inline(always)]
-    fn element(&self, value: f32) -> u8 {
-        // The limits lie beyond the range of u8 and int8, where rounding no longer matters.
-        (nearest(value.clamp(-4096.0, 4096.0)) + self.shift[2]).clamp(0, 255) as u8
-    }
+/// The element of a number of steps, rounded and saturated. As the conversion of x86-64 does, it makes NaN
+/// and what an i32 cannot hold the lowest.
+#[inline(always)]
+fn element(value: f32, shift: i32) -> u8 {
+    // Beyond the range of u8 and int8, where rounding no longer matters.
+    const LIMIT: f32 = 4096.0;
+    let value = if value < 2_147_483_648.0 { value } else { -LIMIT };
+    (nearest(value.clamp(-LIMIT, LIMIT)) + shift).clamp(0, 255) as u8
 }
 
 multiversion! {
     fn add(sum: Sum, a: &[u8], b: &[u8], output: &mut [u8]) {
         for ((out, a), b) in output.iter_mut().zip(a).zip(b) {
-            *out = sum.element(sum.part::<FMA>(0, *a, sum.part::<FMA>(1, *b, sum.fixed)));
+            *out = element(sum.part::<FMA>(0, *a, sum.part::<FMA>(1, *b, sum.fixed)), sum.shift[2]);
         }
     }
 
     fn add_to_one(sum: Sum, operand: usize, elements: &[u8], output: &mut [u8]) {
-        for (out, element) in output.iter_mut().zip(elements) {
-            *out = sum.element(sum.part::<FMA>(operand, *element, sum.fixed));
+        for (out, one) in output.iter_mut().zip(elements) {
+            *out = element(sum.part::<FMA>(operand, *one, sum.fixed), sum.shift[2]);
         }
     }
 
@@ -95,8 +99,7 @@ multiversion! {
         let (shift, zero) = (q.out.shift(), (i32::from(q.out.zero) - q.out.shift()) as f32);
         for ((out, a), b) in output.iter_mut().zip(a).zip(b) {
             let product = (i32::from(*a) - zeros[0]) * (i32::from(*b) - zeros[1]);
-            let value = product as f32 * ratio + zero;
-            *out = (nearest(value.clamp(-4096.0, 4096.0)) + shift).clamp(0, 255) as u8;
+            *out = element(product as f32 * ratio + zero, shift);
         }
     }
 }

@@ -106,8 +106,8 @@ fn global_block<const N: usize>(
 }
 
 multiversion! {
-    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted through all
-    /// images, and `output` holds just those.
+    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted
+    /// through all images, and `output` holds just those.
     ///
     /// # Panics
     /// The slices are shorter than the pooling says.
@@ -117,8 +117,8 @@ multiversion! {
         });
     }
 
-    /// The mean under each kernel, as `QLinearAveragePool` of ONNX Runtime: elements are dequantised, summed in order
-    /// and quantised. Slices as for [`max`].
+    /// The mean under each kernel, as `QLinearAveragePool` of ONNX Runtime: elements are dequantised, summed
+    /// in order and quantised. Slices as for [`max`].
     ///
     /// # Panics
     /// The slices are shorter than the pooling says.
@@ -137,7 +137,8 @@ multiversion! {
         });
     }
 
-    /// The mean over each whole image, of the channels from `first` on: `input` is one image, `output` its channels.
+    /// The mean over each whole image, of the channels from `first` on: `input` is one image, `output` its
+    /// channels.
     ///
     /// # Panics
     /// The slices are shorter than `spec` says.

@@ -1,7 +1,7 @@
 //! f32 to u8 and back.
 //!
-//! As `QuantizeLinear` and `DequantizeLinear` of ONNX Runtime: a true division by the scale, rounding half to even,
-//! saturation; NaN becomes the lowest value.
+//! As `QuantizeLinear` and `DequantizeLinear` of ONNX Runtime: a true division by the scale, rounding half to
+//! even, saturation; NaN becomes the lowest value.
 
 use super::{
     layout::{interleave, plane_size, transpose_strided},
@@ -22,7 +22,8 @@ pub struct Quantisation {
     pub scale: f32,
     /// The element that stands for 0, shifted by 128 where the model's type is int8.
     pub zero: u8,
-    /// Whether the model's type is int8. Where sums of floats depend on it in their last bit, results follow it.
+    /// Whether the model's type is int8. Where sums of floats depend on it in their last bit, results follow
+    /// it.
     pub signed: bool,
 }
 
@@ -84,8 +85,8 @@ impl ByProduct {
         Self { q, reciprocal: usable.then_some(reciprocal) }
     }
 
-    /// Quantises by products. Says `false` if one of them is so near to half an integer that the quotient might be
-    /// rounded otherwise: they differ by less than 2^-13 within the limits.
+    /// Quantises by products. Says `false` if one of them is so near to half an integer that the quotient
+    /// might be rounded otherwise: they differ by less than 2^-13 within the limits.
     #[inline(always)]
     fn by_products(self, reciprocal: f32, input: &[f32; BLOCK], output: &mut [u8; BLOCK]) -> bool {
         const DOUBT: f32 = 0.5 - 1.0 / 8192.0;
@@ -171,8 +172,8 @@ multiversion! {
     }
 }
 
-/// Quantises pixels of a channels-first image into channels-last order: `input` holds all `channels` planes, of equal
-/// size; `output` takes the pixels from `first` on, `channels` elements each.
+/// Quantises pixels of a channels-first image into channels-last order: `input` holds all `channels` planes,
+/// of equal size; `output` takes the pixels from `first` on, `channels` elements each.
 ///
 /// # Panics
 /// The slices do not hold whole planes and pixels, or the pixels lie beyond the planes.
@@ -201,8 +202,8 @@ pub fn quantise_to_nhwc(
     }
 }
 
-/// Dequantises planes of a channels-last image into channels-first order: `input` holds all pixels of `channels`
-/// elements; `output` takes the whole planes from channel `first` on.
+/// Dequantises planes of a channels-last image into channels-first order: `input` holds all pixels of
+/// `channels` elements; `output` takes the whole planes from channel `first` on.
 ///
 /// # Panics
 /// The slices do not hold whole pixels and planes, or the planes lie beyond the channels.
@@ -243,8 +244,8 @@ pub fn dynamic(least: f32, greatest: f32) -> Quantisation {
     Quantisation { scale, zero: zero as u8, signed: false }
 }
 
-/// Quantises with a scale per channel: element `i` belongs to channel `i / inner % channels.len()`. A part must begin at
-/// channel 0.
+/// Quantises with a scale per channel: element `i` belongs to channel `i / inner % channels.len()`. A part
+/// must begin at channel 0.
 ///
 /// # Panics
 /// The slices differ in length.
@@ -265,8 +266,8 @@ pub fn quantise_channels(
     }
 }
 
-/// Dequantises with a scale per channel: element `i` belongs to channel `i / inner % channels.len()`. A part must begin
-/// at channel 0.
+/// Dequantises with a scale per channel: element `i` belongs to channel `i / inner % channels.len()`. A part
+/// must begin at channel 0.
 ///
 /// # Panics
 /// The slices differ in length.

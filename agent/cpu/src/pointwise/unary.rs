@@ -125,7 +125,7 @@ macro_rules! with_each {
 fn apply<const FMA: bool>(function: Unary, source: Source<'_>, output: &mut [f32]) {
     use std::f32::consts::FRAC_1_SQRT_2;
     with_each! { function, source, output;
-        Unary::Relu => x if x > 0.0 { x } else { 0.0 * x },
+        Unary::Relu => x if x < 0.0 { 0.0 } else { x },
         Unary::Clip { min, max } => x limited(x, min, max),
         Unary::LeakyRelu(slope) => x if x >= 0.0 { x } else { slope * x },
         Unary::Sigmoid => x sigmoid::<FMA>(x),

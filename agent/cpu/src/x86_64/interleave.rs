@@ -20,8 +20,8 @@ const fn places() -> [[[u8; LANES]; 3]; 3] {
     places
 }
 
-/// Interleaves whole vectors of three planes that lie one after another; says how many pixels that were. Zero means
-/// that the machine lacks the instructions.
+/// Interleaves whole vectors of three planes that lie one after another; says how many pixels that were. Zero
+/// means that the machine lacks the instructions.
 pub(crate) fn three(isa: Isa, planes: &[u8], output: &mut [u8]) -> usize {
     if !matches!(isa, Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni) || !isa.is_available() {
         return 0;

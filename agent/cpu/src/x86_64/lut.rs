@@ -7,7 +7,8 @@ use std::arch::x86_64::{_mm512_mask_blend_epi8, _mm512_movepi8_mask, _mm512_perm
 /// Elements looked up at a time.
 const LANES: usize = 64;
 
-/// Looks every element up, if this machine has the instructions; says whether it has. The slices are equally long.
+/// Looks every element up, if this machine has the instructions; says whether it has. The slices are equally
+/// long.
 pub(crate) fn run(isa: Isa, table: &[u8; 256], input: &[u8], output: &mut [u8]) -> bool {
     let usable = isa == Isa::Avx512Vnni && isa.is_available() && is_x86_feature_detected!("avx512vbmi");
     if usable {

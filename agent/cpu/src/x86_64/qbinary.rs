@@ -20,12 +20,14 @@ pub(crate) struct Factors {
     pub(crate) fixed: f32,
 }
 
-/// Sums of whole vectors; says how many elements that were. Zero means that the machine lacks the instructions.
+/// Sums of whole vectors; says how many elements that were. Zero means that the machine lacks the
+/// instructions.
 pub(crate) fn add(isa: Isa, factors: &Factors, a: &[u8], b: &[u8], output: &mut [u8]) -> usize {
     run::<false>(isa, factors, a, b, output)
 }
 
-/// Products of whole vectors; says how many elements that were. Zero means that the machine lacks the instructions.
+/// Products of whole vectors; says how many elements that were. Zero means that the machine lacks the
+/// instructions.
 pub(crate) fn mul(isa: Isa, factors: &Factors, a: &[u8], b: &[u8], output: &mut [u8]) -> usize {
     run::<true>(isa, factors, a, b, output)
 }
@@ -102,8 +104,8 @@ fn eight<const MUL: bool, const SIGNED: bool>(factors: &Factors, a: __m128i, b: 
             _mm256_sub_epi32(a, _mm256_set1_epi32(factors.zeros[0])),
             _mm256_sub_epi32(b, _mm256_set1_epi32(factors.zeros[1])),
         ];
-        // Both fit 16 bits, so that the cheaper product of pairs (the upper halves of which are signs) will not do, but
-        // that of the lower halves of i32 does.
+        // Both fit 16 bits, so that the cheaper product of pairs (the upper halves of which are signs) will
+        // not do, but that of the lower halves of i32 does.
         let product =
             _mm256_cvtepi32_ps(_mm256_madd_epi16(a, _mm256_and_si256(b, _mm256_set1_epi32(0xffff))));
         _mm256_add_ps(_mm256_mul_ps(product, x), fixed)
