@@ -12,6 +12,7 @@ use whimbrel_cpu::{
         pool::{self, Pool2d},
         qbinary::{QBinary, QOperation, qbinary},
         qpool::{self, GlobalAverage, global_average},
+        qsoftmax::QSoftmax,
         quantise::{dequantise, dequantise_to_nchw, quantise, quantise_to_nhwc},
         resize::{self, Axis, Coordinates, Linear},
         unary::{Unary, unary},
@@ -71,6 +72,8 @@ fn quantised(isa: Isa, print: &impl Fn(&str, f64)) {
         "global average u8 7x7x1280",
         least(|| global_average(isa, &spec, black_box(&map), 0, &mut out[..1280])),
     );
+    let table = QSoftmax::new(Q, Quantisation { scale: 1.0 / 256.0, zero: 0, signed: false }, 1000);
+    print("softmax u8 1000", least(|| table.run(black_box(&map[..1000]), &mut out[..1000])));
     let pool = Pool2d {
         channels: 64,
         input: [112, 112],

@@ -7,6 +7,8 @@
 //! | [`packed`] | packed weights, owned or lying in a plan cache |
 //! | [`pointwise`] | everything that is neither a convolution nor a matrix product |
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 pub mod geometry;
 pub mod isa;
 pub mod packed;

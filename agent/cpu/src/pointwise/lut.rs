@@ -40,14 +40,24 @@ pub fn compose(first: &Table, second: &Table) -> Table {
 /// The slices differ in length.
 pub fn lut(isa: Isa, table: &Table, input: &[u8], output: &mut [u8]) {
     assert_eq!(input.len(), output.len(), "as many elements out as in");
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = isa;
-    #[cfg(target_arch = "x86_64")]
-    if crate::x86_64::lut::run(isa, table, input, output) {
+    if vectors(isa, table, input, output) {
         return;
     }
     for (out, element) in output.iter_mut().zip(input) {
         *out = table[usize::from(*element)];
+    }
+}
+
+/// Looks every element up with vectors, if the architecture has any for that; says whether it has.
+fn vectors(isa: Isa, table: &Table, input: &[u8], output: &mut [u8]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return crate::x86_64::lut::run(isa, table, input, output);
+    #[cfg(target_arch = "aarch64")]
+    return crate::aarch64::lut::run(isa, table, input, output);
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = (isa, table, input, output);
+        false
     }
 }
 

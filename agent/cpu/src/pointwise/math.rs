@@ -38,9 +38,16 @@ pub fn exp_normal<const FMA: bool>(x: f32) -> f32 {
     if x < LEAST { 0.0 } else { mantissa * two_to(exponent) }
 }
 
+/// [`exp`] of no more than 87 and no less than -87, which is not checked.
+#[inline(always)]
+pub(crate) fn exp_within<const FMA: bool>(x: f32) -> f32 {
+    let (mantissa, exponent) = exp_parts::<FMA>(x);
+    mantissa * two_to(exponent)
+}
+
 /// `x` limited to a range; a NaN stays one.
 #[inline(always)]
-fn between(x: f32, least: f32, greatest: f32) -> f32 {
+pub(crate) fn between(x: f32, least: f32, greatest: f32) -> f32 {
     let x = if x > greatest { greatest } else { x };
     if x < least { least } else { x }
 }
@@ -68,11 +75,11 @@ fn two_to(exponent: i32) -> f32 {
     f32::from_bits((exponent.wrapping_add(127) << 23) as u32)
 }
 
-/// 1 / (1 + e^-x), within 4 ulp; no less than 6e-39.
+/// 1 / (1 + e^-x), within 4 ulp; no less than 1.6e-38.
 #[must_use]
 #[inline(always)]
 pub fn sigmoid<const FMA: bool>(x: f32) -> f32 {
-    1.0 / (1.0 + exp_normal::<FMA>(-x))
+    1.0 / (1.0 + exp_within::<FMA>(between(-x, -87.0, 87.0)))
 }
 
 /// [`sigmoid`] as a quotient of polynomials, within 2e-7 of the exact result but not near it relatively where
@@ -143,6 +150,6 @@ pub fn erf<const FMA: bool>(x: f32) -> f32 {
             -1.287_175_1e-1,
         ],
     );
-    let large = 1.0 - exp_normal::<FMA>(madd::<FMA>(large, limited, -limited));
+    let large = 1.0 - exp_within::<FMA>(madd::<FMA>(large, limited, -limited));
     if size > 0.927_734_4 { large.copysign(x) } else { small }
 }

@@ -1,7 +1,7 @@
 //! Functions of one f32 tensor, element by element.
 
 use super::{
-    math::{erf, exp, exp_normal, sigmoid, tanh},
+    math::{between, erf, exp, exp_normal, exp_within, sigmoid, tanh},
     multiversion,
 };
 
@@ -185,7 +185,7 @@ fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
 fn mish<const FMA: bool>(x: f32) -> f32 {
     /// From here on the factor is 1 in f32.
     const LIMIT: f32 = 20.0;
-    let e = exp_normal::<FMA>(if x > LIMIT { LIMIT } else { x });
+    let e = exp_within::<FMA>(between(x, -87.0, LIMIT));
     let n = e * (e + 2.0);
     x * (n / (n + 2.0))
 }
