@@ -1,3 +1,4 @@
 //! Kernels for aarch64.
 
 pub(crate) mod lut;
+pub(crate) mod qbinary;

@@ -5,7 +5,11 @@ use super::{
     multiversion,
     quantise::{Quantisation, nearest},
 };
+#[cfg(target_arch = "aarch64")]
+use crate::aarch64::qbinary as arch;
 use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64::qbinary as arch;
 use std::ops::Range;
 
 /// Which operation.
@@ -28,6 +32,23 @@ pub struct QBinary {
     pub b: Quantisation,
     /// Of the result.
     pub out: Quantisation,
+}
+
+/// The factors of an operation on elements as the model has them: u8, or int8 where `signed`.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "nothing takes them without vectors")
+)]
+pub(crate) struct Factors {
+    /// Whether the model's type is int8.
+    pub(crate) signed: bool,
+    /// The zero points of the operands, as they are subtracted from products.
+    pub(crate) zeros: [i32; 2],
+    /// What each operand of a sum, or the product, is multiplied with.
+    pub(crate) ratios: [f32; 2],
+    /// What is added in the end, or in the beginning of a sum.
+    pub(crate) fixed: f32,
 }
 
 /// `a * b + c` rounded once, for an integer `a` of 9 bits at most.
@@ -139,10 +160,7 @@ pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
 }
 
 /// What the architecture has vectors for, from the beginning; says how many elements that were.
-#[cfg(target_arch = "x86_64")]
 fn vectors(isa: Isa, q: &QBinary, sum: &Sum, operands: [&[u8]; 2], output: &mut [u8]) -> usize {
-    use crate::x86_64::qbinary::{Factors, add, mul};
-    let [a, b] = operands;
     let signed = q.out.signed;
     if q.a.signed != signed || q.b.signed != signed {
         return 0;
@@ -150,20 +168,25 @@ fn vectors(isa: Isa, q: &QBinary, sum: &Sum, operands: [&[u8]; 2], output: &mut 
     let zeros = [q.a, q.b].map(|q| i32::from(q.zero) - q.shift());
     match q.operation {
         QOperation::Add => {
-            add(isa, &Factors { signed, zeros, ratios: sum.ratio, fixed: sum.fixed }, a, b, output)
+            let factors = Factors { signed, zeros, ratios: sum.ratio, fixed: sum.fixed };
+            arch::run::<false>(isa, &factors, operands, output)
         }
         QOperation::Mul => {
             let ratios = [q.a.scale * q.b.scale / q.out.scale; 2];
             let fixed = (i32::from(q.out.zero) - q.out.shift()) as f32;
-            mul(isa, &Factors { signed, zeros, ratios, fixed }, a, b, output)
+            arch::run::<true>(isa, &Factors { signed, zeros, ratios, fixed }, operands, output)
         }
     }
 }
 
-/// There are none.
-#[cfg(not(target_arch = "x86_64"))]
-fn vectors(_: Isa, _: &QBinary, _: &Sum, _: [&[u8]; 2], _: &mut [u8]) -> usize {
-    0
+/// No vectors.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod arch {
+    use super::{Factors, Isa};
+
+    pub(super) fn run<const MUL: bool>(_: Isa, _: &Factors, _: [&[u8]; 2], _: &mut [u8]) -> usize {
+        0
+    }
 }
 
 /// One factor is the same throughout: a table of all products.

@@ -1,38 +1,20 @@
 //! Sums and products of quantised tensors in 256 bits.
 
 use super::memory::{load_16, store_32};
-use crate::isa::Isa;
+use crate::{isa::Isa, pointwise::qbinary::Factors};
 use std::arch::x86_64::*;
 
 /// Elements computed at a time.
 const LANES: usize = 32;
 
-/// The factors of an operation on elements as the model has them: u8, or int8 where `signed`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Factors {
-    /// Whether the model's type is int8.
-    pub(crate) signed: bool,
-    /// The zero points of the operands, as they are subtracted from products.
-    pub(crate) zeros: [i32; 2],
-    /// What each operand of a sum, or the product, is multiplied with.
-    pub(crate) ratios: [f32; 2],
-    /// What is added in the end, or in the beginning of a sum.
-    pub(crate) fixed: f32,
-}
-
-/// Sums of whole vectors; says how many elements that were. Zero means that the machine lacks the
-/// instructions.
-pub(crate) fn add(isa: Isa, factors: &Factors, a: &[u8], b: &[u8], output: &mut [u8]) -> usize {
-    run::<false>(isa, factors, a, b, output)
-}
-
-/// Products of whole vectors; says how many elements that were. Zero means that the machine lacks the
-/// instructions.
-pub(crate) fn mul(isa: Isa, factors: &Factors, a: &[u8], b: &[u8], output: &mut [u8]) -> usize {
-    run::<true>(isa, factors, a, b, output)
-}
-
-fn run<const MUL: bool>(isa: Isa, factors: &Factors, a: &[u8], b: &[u8], output: &mut [u8]) -> usize {
+/// Results of whole vectors; says how many elements that were. Zero means that the machine lacks the instructions.
+pub(crate) fn run<const MUL: bool>(
+    isa: Isa,
+    factors: &Factors,
+    operands: [&[u8]; 2],
+    output: &mut [u8],
+) -> usize {
+    let [a, b] = operands;
     if !matches!(isa, Isa::Avx2 | Isa::AvxVnni | Isa::Avx512Vnni) || !isa.is_available() {
         return 0;
     }
