@@ -135,7 +135,12 @@ pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
         [a.len(), b.len()].iter().all(|l| *l == len || *l == 1),
         "operands as long as the output, or single"
     );
-    let sum = Sum::new(q);
+    prepared(isa, q, Sum::new(q), [a, b], output);
+}
+
+/// The operation with its factors computed; the operands are as long as the output, or single.
+fn prepared(isa: Isa, q: &QBinary, sum: Sum, [a, b]: [&[u8]; 2], output: &mut [u8]) {
+    let len = output.len();
     match (q.operation, a.len() == len, b.len() == len) {
         (QOperation::Add, true, true) => {
             let done = vectors(isa, q, &sum, [a, b], output);
@@ -153,7 +158,7 @@ pub fn qbinary(isa: Isa, q: &QBinary, a: &[u8], b: &[u8], output: &mut [u8]) {
         }
         (_, false, false) => {
             let mut one = [0];
-            qbinary(isa, q, &a[..1], &b[..1], &mut one);
+            prepared(isa, q, sum, [&a[..1], &b[..1]], &mut one);
             output.fill(one[0]);
         }
     }
@@ -197,6 +202,24 @@ fn mul_by_one(isa: Isa, q: &QBinary, a: &[u8], b: u8, output: &mut [u8]) {
     super::lut::lut(isa, &table, a, output);
 }
 
+/// The operation with the first operand in the output's place; the second is as long, or a single element.
+///
+/// # Panics
+/// The second operand has neither one element nor as many as the first.
+pub fn qbinary_in_place(isa: Isa, q: &QBinary, a: &mut [u8], b: &[u8]) {
+    /// Elements set aside at a time.
+    const BLOCK: usize = 1024;
+    assert!(b.len() == a.len() || b.len() == 1, "operands as long as the output, or single");
+    let (sum, single) = (Sum::new(q), b.len() != a.len());
+    let mut aside = [0; BLOCK];
+    for (block, a) in a.chunks_mut(BLOCK).enumerate() {
+        let aside = &mut aside[..a.len()];
+        aside.copy_from_slice(a);
+        let b = if single { b } else { &b[block * BLOCK..][..a.len()] };
+        prepared(isa, q, sum, [aside, b], a);
+    }
+}
+
 /// The operation on tensors of two shapes: `output` takes the rows `rows` of the broadcast.
 ///
 /// # Panics
@@ -212,8 +235,10 @@ pub fn qbinary_broadcast(
     let [a, b] = operands;
     let lens = broadcast.operand_row_len();
     assert_eq!(output.len(), rows.len() * broadcast.row_len(), "the output holds its rows");
+    let sum = Sum::new(q);
     let chunks = output.chunks_exact_mut(broadcast.row_len().max(1));
     for (row, output) in broadcast.row_starts(rows).zip(chunks) {
-        qbinary(isa, q, &a[row.starts[0]..][..lens[0]], &b[row.starts[1]..][..lens[1]], output);
+        let operands = [&a[row.starts[0]..][..lens[0]], &b[row.starts[1]..][..lens[1]]];
+        prepared(isa, q, sum, operands, output);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         broadcast::Broadcast,
         lut::{lut, lut_in_place, of, requantise, table},
         pool::Pool2d,
-        qbinary::{QBinary, QOperation, qbinary, qbinary_broadcast},
+        qbinary::{QBinary, QOperation, qbinary, qbinary_broadcast, qbinary_in_place},
         qpool::{self, GlobalAverage},
         qsoftmax::QSoftmax,
         quantise::{self, dequantise_to_nchw, quantise_channels, quantise_to_nhwc},
@@ -139,6 +139,10 @@ fn a_scalar_and_a_broadcast_are_like_repeated_elements() {
             qbinary(isa, &spec, &a, &[b[0]; 120], &mut whole);
             let far = whole.iter().zip(&scalar).filter(|(a, b)| a.abs_diff(**b) > 1).count();
             assert_eq!(far, 0, "{isa}");
+            let (mut own, mut own_scalar) = (a.clone(), a.clone());
+            qbinary_in_place(isa, &spec, &mut own, &repeated);
+            qbinary_in_place(isa, &spec, &mut own_scalar, &b[..1]);
+            assert_eq!([own, own_scalar], [parts, scalar], "{isa}");
             let mut one = vec![9; 3];
             qbinary(isa, &spec, &a[..1], &b[..1], &mut one);
             assert_eq!(one, [one[0]; 3]);
