@@ -308,6 +308,39 @@ pub fn pad_map(mode: PadMode, length: usize, before: usize, output: usize) -> Ve
     (0..output).map(of).collect()
 }
 
+/// Chooses element by element: from `a` where `mask` is not 0, from `b` elsewhere. Any of the three may be a single
+/// element.
+///
+/// # Panics
+/// One of them has neither one element nor as many as the output.
+pub fn select<T: Copy>(mask: &[u8], a: &[T], b: &[T], output: &mut [T]) {
+    let len = output.len();
+    assert!(
+        [mask.len(), a.len(), b.len()].iter().all(|l| *l == len || *l == 1),
+        "as many elements, or single ones"
+    );
+    if let ([x], [y]) = (a, b) {
+        let (x, y) = (*x, *y);
+        each(mask, output, |mask, out, _| *out = if mask != 0 { x } else { y });
+    } else if let [x] = a {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { *x } else { b[at] });
+    } else if let [y] = b {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { a[at] } else { *y });
+    } else {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { a[at] } else { b[at] });
+    }
+}
+
+/// Calls `choose` with the mask of every output element, its place in the output, and its number.
+#[inline(always)]
+fn each<T>(mask: &[u8], output: &mut [T], choose: impl Fn(u8, &mut T, usize)) {
+    if let [mask] = mask {
+        output.iter_mut().enumerate().for_each(|(at, out)| choose(*mask, out, at));
+    } else {
+        output.iter_mut().zip(mask).enumerate().for_each(|(at, (out, mask))| choose(*mask, out, at));
+    }
+}
+
 /// Takes whole runs of `inner` elements along an axis: run `i` of each outer index of the output is run
 /// `map[i]` of the input's, or `value` throughout. That is padding of one axis, and also gathering.
 ///

@@ -4,7 +4,9 @@ use super::{bytes, floats, onnxruntime as ort};
 use crate::{
     isa::Isa,
     pointwise::{
-        layout::{PadMode, Strided, concatenate, concatenate_with, contiguous, pad_map, take, transpose},
+        layout::{
+            PadMode, Strided, concatenate, concatenate_with, contiguous, pad_map, select, take, transpose,
+        },
         resize::{self, Axis, Coordinates, Linear, Nearest},
     },
 };
@@ -113,6 +115,21 @@ fn slices_step_backwards_and_expansions_repeat() {
     expand.copy(&[8, 9], 0..expand.rows(), &mut out);
     assert_eq!(out, [8, 8, 9, 9, 8, 8, 9, 9, 8, 8, 9, 9]);
     assert_eq!(contiguous(&[2, 3, 4]), [12, 4, 1]);
+}
+
+#[test]
+fn masks_select() {
+    let mut out = [0; 3];
+    select(&[1, 0, 2], &[1, 2, 3], &[7, 8, 9], &mut out);
+    assert_eq!(out, [1, 8, 3]);
+    select(&[1, 0, 2], &[1], &[7, 8, 9], &mut out);
+    assert_eq!(out, [1, 8, 1]);
+    select(&[0, 0, 2], &[1, 2, 3], &[5], &mut out);
+    assert_eq!(out, [5, 5, 3]);
+    select(&[1, 0, 2], &[1], &[5], &mut out);
+    assert_eq!(out, [1, 5, 1]);
+    select(&[0], &[1, 2, 3], &[7, 8, 9], &mut out);
+    assert_eq!(out, [7, 8, 9]);
 }
 
 fn check_transpose<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
