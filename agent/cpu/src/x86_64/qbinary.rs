@@ -86,8 +86,8 @@ fn eight<const MUL: bool, const SIGNED: bool>(factors: &Factors, a: __m128i, b: 
             _mm256_sub_epi32(a, _mm256_set1_epi32(factors.zeros[0])),
             _mm256_sub_epi32(b, _mm256_set1_epi32(factors.zeros[1])),
         ];
-        // Both fit 16 bits, so that the cheaper product of pairs (the upper halves of which are signs) will
-        // not do, but that of the lower halves of i32 does.
+        // Both fit 16 bits: with the upper halves of one cleared, a sum of two products is the product, at half the
+        // price of one of 32 bits.
         let product =
             _mm256_cvtepi32_ps(_mm256_madd_epi16(a, _mm256_and_si256(b, _mm256_set1_epi32(0xffff))));
         _mm256_add_ps(_mm256_mul_ps(product, x), fixed)
