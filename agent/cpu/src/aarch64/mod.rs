@@ -14,3 +14,7 @@ mod qdot;
 
 pub(crate) use qdense::{panel_dotprod, panel_i8mm, panel_neon};
 pub(crate) use qdepthwise::{interleave_quads8, interleave_signed8, line_dotprod, line_i8mm, line_neon};
+//! Kernels for aarch64.
+
+pub(crate) mod lut;
+pub(crate) mod qbinary;

@@ -202,6 +202,10 @@ pub fn binary_broadcast(
     let [a, b] = operands;
     let lens = broadcast.operand_row_len();
     assert_eq!(output.len(), rows.len() * broadcast.row_len(), "the output holds its rows");
+    if broadcast.repeats_one_row() && !output.is_empty() {
+        let len = broadcast.row_len();
+        return dispatched_rows(isa, operation, &a[rows.start * len..rows.end * len], &b[..len], output);
+    }
     let chunks = output.chunks_exact_mut(broadcast.row_len().max(1));
     for (row, output) in broadcast.row_starts(rows).zip(chunks) {
         binary(isa, operation, &a[row.starts[0]..][..lens[0]], &b[row.starts[1]..][..lens[1]], output);

@@ -5,7 +5,8 @@ use std::ops::Range;
 /// The greatest number of axes, after neighbouring axes that behave alike have become one.
 pub const MAX_AXES: usize = 6;
 
-/// Two shapes broadcast to one, as rows: along a row each operand either advances by one element or stands still.
+/// Two shapes broadcast to one, as rows: along a row each operand either advances by one element or stands
+/// still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Broadcast {
     /// Lengths of the outer axes, then that of a row. Unused leading axes have length 1.
@@ -24,7 +25,8 @@ pub struct Row {
 }
 
 impl Broadcast {
-    /// Of two shapes, the last axes aligned; `None` where they do not fit together or need more axes than [`MAX_AXES`].
+    /// Of two shapes, the last axes aligned; `None` where they do not fit together or need more axes than
+    /// [`MAX_AXES`].
     #[must_use]
     pub fn new(a: &[usize], b: &[usize]) -> Option<Self> {
         let mut axes: Vec<(usize, [bool; 2])> = Vec::new();
@@ -86,6 +88,16 @@ impl Broadcast {
             .map(|strides| if strides[MAX_AXES - 1] == 1 { self.row_len() } else { self.row_len().min(1) })
     }
 
+    /// Whether the second operand is one row, which meets every row of the first.
+    #[must_use]
+    pub fn repeats_one_row(&self) -> bool {
+        let [first, second] = &self.strides;
+        let outer = ..MAX_AXES - 1;
+        self.operand_row_len() == [self.row_len(); 2]
+            && second[outer].iter().all(|stride| *stride == 0)
+            && first[outer].iter().zip(&self.lengths).all(|(stride, length)| *stride != 0 || *length == 1)
+    }
+
     /// The rows of `range`, in order.
     pub fn row_starts(&self, range: Range<usize>) -> impl Iterator<Item = Row> + '_ {
         range.map(|index| {
@@ -110,11 +122,13 @@ mod tests {
     fn alike_axes_become_one_and_strides_follow() {
         let channels = Broadcast::new(&[1, 7, 7, 64], &[64]).expect("fits");
         assert_eq!((channels.rows(), channels.row_len(), channels.operand_row_len()), (49, 64, [64, 64]));
+        assert!(channels.repeats_one_row());
         let same = Broadcast::new(&[2, 3], &[2, 3]).expect("fits");
         assert_eq!((same.rows(), same.row_len()), (1, 6));
         let per_plane = Broadcast::new(&[3, 4, 5], &[3, 1, 1]).expect("fits");
         assert_eq!((per_plane.rows(), per_plane.row_len(), per_plane.operand_row_len()), (3, 20, [20, 1]));
         assert_eq!(per_plane.row_starts(1..2).next(), Some(Row { index: 1, starts: [20, 1] }));
+        assert!(!per_plane.repeats_one_row());
         assert_eq!(Broadcast::new(&[2], &[3]), None);
         let outer = Broadcast::new(&[4, 1], &[1, 5]).expect("fits");
         assert_eq!((outer.rows(), outer.row_len(), outer.operand_row_len()), (4, 5, [1, 5]));

@@ -1,6 +1,10 @@
 //! Transposition, concatenation, slices and padding, of elements of any plain type.
 
 use super::broadcast::MAX_AXES;
+use crate::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::x86_64::transpose as blocks;
+use bytemuck::Pod;
 use std::ops::Range;
 
 /// Elements of one of `channels` planes of `len` elements together.
@@ -13,40 +17,94 @@ pub(crate) fn plane_size(channels: usize, len: usize) -> usize {
     len / channels
 }
 
+/// Writes planes of `len` bytes as pixels that lie `stride` apart.
+pub(crate) fn interleave(
+    isa: Isa,
+    planes: &[u8],
+    [count, len]: [usize; 2],
+    stride: usize,
+    output: &mut [u8],
+) {
+    #[cfg(target_arch = "x86_64")]
+    let done =
+        if [count, stride] == [3, 3] { crate::x86_64::interleave::three(isa, planes, output) } else { 0 };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (_, done) = (isa, 0);
+    transpose_strided(&planes[done..], len, [count, len - done], &mut output[done * stride..], stride);
+}
+
 /// Transposes a matrix of `columns` columns: `output` takes the columns from `first` on, each as a row.
 ///
-/// With `columns` the pixels of a channels-first image it makes it channels-last, with `columns` the channels of a
-/// channels-last one it makes it channels-first.
+/// With `columns` the pixels of a channels-first image it makes it channels-last, with `columns` the channels
+/// of a channels-last one it makes it channels-first.
 ///
 /// # Panics
 /// The slices do not hold whole rows and columns, or the columns lie beyond the input.
-pub fn transpose<T: Copy>(columns: usize, input: &[T], first: usize, output: &mut [T]) {
-    /// Rows and columns of a block, so that the lines it touches stay in the first cache.
-    const BLOCK: usize = 16;
+pub fn transpose<T: Pod>(columns: usize, input: &[T], first: usize, output: &mut [T]) {
     if output.is_empty() {
         return;
     }
     let rows = plane_size(columns, input.len());
-    assert!(
-        output.len().is_multiple_of(rows) && first + output.len() / rows <= columns,
-        "whole columns of the input"
-    );
-    for (block, output) in output.chunks_mut(BLOCK * rows).enumerate() {
-        let from = first + block * BLOCK;
-        for row in (0..rows).step_by(BLOCK) {
-            let count = BLOCK.min(rows - row);
-            for (column, output) in output.chunks_exact_mut(rows).enumerate() {
-                let input = &input[row * columns + from + column..];
-                for (out, value) in output[row..row + count].iter_mut().zip(input.iter().step_by(columns)) {
-                    *out = *value;
-                }
-            }
+    let count = output.len() / rows;
+    assert!(output.len().is_multiple_of(rows) && first + count <= columns, "whole columns of the input");
+    transpose_strided(&input[first..], columns, [rows, count], output, rows);
+}
+
+/// Transposes `rows x columns` elements, whose rows lie `in_stride` apart, and those of the output
+/// `out_stride`.
+pub(crate) fn transpose_strided<T: Pod>(
+    input: &[T],
+    in_stride: usize,
+    [rows, columns]: [usize; 2],
+    output: &mut [T],
+    out_stride: usize,
+) {
+    let size = block_size::<T>();
+    let whole = [rows, columns].map(|length| length - length % size);
+    for column in (0..whole[1]).step_by(size) {
+        for row in (0..whole[0]).step_by(size) {
+            let input = &input[row * in_stride + column..];
+            transpose_block(input, in_stride, &mut output[column * out_stride + row..], out_stride);
+        }
+    }
+    for column in 0..columns {
+        let from = if column < whole[1] { whole[0] } else { 0 };
+        for row in from..rows {
+            output[column * out_stride + row] = input[row * in_stride + column];
         }
     }
 }
 
-/// A copy with an axis order, steps, offsets or repetition: output element `(i, j, …)` is the input element at
-/// `start + i * strides[0] + j * strides[1] + …`.
+/// Rows and columns transposed at a time.
+const fn block_size<T>() -> usize {
+    match size_of::<T>() {
+        1 => 16,
+        4 => 4,
+        _ => 8,
+    }
+}
+
+/// Transposes one block.
+#[inline(always)]
+fn transpose_block<T: Pod>(input: &[T], in_stride: usize, output: &mut [T], out_stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let size = size_of::<T>();
+        if size == 1 || size == 4 {
+            let (input, output) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(output));
+            let block = if size == 1 { blocks::bytes } else { blocks::words };
+            return block(input, in_stride * size, output, out_stride * size);
+        }
+    }
+    for column in 0..block_size::<T>() {
+        for row in 0..block_size::<T>() {
+            output[column * out_stride + row] = input[row * in_stride + column];
+        }
+    }
+}
+
+/// A copy with an axis order, steps, offsets or repetition: output element `(i, j, …)` is the input element
+/// at `start + i * strides[0] + j * strides[1] + …`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strided {
     lengths: [usize; MAX_AXES],
@@ -55,8 +113,8 @@ pub struct Strided {
 }
 
 impl Strided {
-    /// Of an output's lengths and the strides of its axes in the input; `None` if they need more axes than [`MAX_AXES`],
-    /// once neighbouring axes that can be walked as one have been joined.
+    /// Of an output's lengths and the strides of its axes in the input; `None` if they need more axes than
+    /// [`MAX_AXES`], once neighbouring axes that can be walked as one have been joined.
     ///
     /// # Panics
     /// There are not as many strides as lengths.
@@ -180,8 +238,8 @@ pub fn contiguous(shape: &[usize]) -> Vec<isize> {
     strides
 }
 
-/// Concatenates: an input whose part of each outer index has `part` elements goes `offset` elements into the output's,
-/// which has `whole`. Channels-last tensors along their channels have those as parts.
+/// Concatenates: an input whose part of each outer index has `part` elements goes `offset` elements into the
+/// output's, which has `whole`. Channels-last tensors along their channels have those as parts.
 ///
 /// # Panics
 /// The slices do not hold as many whole parts.
@@ -250,8 +308,41 @@ pub fn pad_map(mode: PadMode, length: usize, before: usize, output: usize) -> Ve
     (0..output).map(of).collect()
 }
 
-/// Takes whole runs of `inner` elements along an axis: run `i` of each outer index of the output is run `map[i]` of the
-/// input's, or `value` throughout. That is padding of one axis, and also gathering.
+/// Chooses element by element: from `a` where `mask` is not 0, from `b` elsewhere. Any of the three may be a single
+/// element.
+///
+/// # Panics
+/// One of them has neither one element nor as many as the output.
+pub fn select<T: Copy>(mask: &[u8], a: &[T], b: &[T], output: &mut [T]) {
+    let len = output.len();
+    assert!(
+        [mask.len(), a.len(), b.len()].iter().all(|l| *l == len || *l == 1),
+        "as many elements, or single ones"
+    );
+    if let ([x], [y]) = (a, b) {
+        let (x, y) = (*x, *y);
+        each(mask, output, |mask, out, _| *out = if mask != 0 { x } else { y });
+    } else if let [x] = a {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { *x } else { b[at] });
+    } else if let [y] = b {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { a[at] } else { *y });
+    } else {
+        each(mask, output, |mask, out, at| *out = if mask != 0 { a[at] } else { b[at] });
+    }
+}
+
+/// Calls `choose` with the mask of every output element, its place in the output, and its number.
+#[inline(always)]
+fn each<T>(mask: &[u8], output: &mut [T], choose: impl Fn(u8, &mut T, usize)) {
+    if let [mask] = mask {
+        output.iter_mut().enumerate().for_each(|(at, out)| choose(*mask, out, at));
+    } else {
+        output.iter_mut().zip(mask).enumerate().for_each(|(at, (out, mask))| choose(*mask, out, at));
+    }
+}
+
+/// Takes whole runs of `inner` elements along an axis: run `i` of each outer index of the output is run
+/// `map[i]` of the input's, or `value` throughout. That is padding of one axis, and also gathering.
 ///
 /// # Panics
 /// The slices do not hold whole outer indices, or the map reaches beyond the input.

@@ -1,8 +1,8 @@
 //! Everything that is neither a convolution nor a matrix product, as functions over slices.
 //!
-//! They split no work themselves: those that go element by element take any part of the tensors, the others a range of
-//! rows, and each writes exactly the output slice it is given. Quantised elements are u8; those of an int8 tensor are
-//! stored shifted by 128, as is their zero point ([`Quantisation`]).
+//! They split no work themselves: those that go element by element take any part of the tensors, the others a
+//! range of rows, and each writes exactly the output slice it is given. Quantised elements are u8; those of
+//! an int8 tensor are stored shifted by 128, as is their zero point ([`Quantisation`]).
 //!
 //! | module | holds |
 //! |---|---|
@@ -36,6 +36,8 @@ pub mod qsoftmax;
 pub mod quantise;
 pub mod reduce;
 pub mod resize;
+#[cfg(test)]
+mod tests;
 pub mod unary;
 
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,8 @@
-//! Kernels of one version, where the architecture's plain instruction set already has vectors (or none has any).
+//! Kernels of one version, where the architecture's plain instruction set already has vectors (or none has
+//! any).
 
-/// Defines `fn name(isa, arguments…)` from a portable body, within which `FMA` says whether the machine has fused
-/// multiply-add as an instruction.
+/// Defines `fn name(isa, arguments…)` from a portable body, within which `FMA` says whether the machine has
+/// fused multiply-add as an instruction.
 macro_rules! multiversion {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$meta])*

@@ -1,7 +1,7 @@
 //! Softmax and normalisations of rows, f32.
 
 use super::{
-    math::exp,
+    math::exp_normal,
     multiversion,
     reduce::{row_max, row_sum},
 };
@@ -34,7 +34,7 @@ multiversion! {
         for (input, output) in rows(row_len, input, output) {
             let greatest = row_max(input);
             for (out, value) in output.iter_mut().zip(input) {
-                *out = exp::<FMA>(value - greatest);
+                *out = exp_normal::<FMA>(value - greatest);
             }
             let factor = 1.0 / row_sum(output);
             for out in output {
@@ -51,7 +51,7 @@ multiversion! {
         for (input, output) in rows(row_len, input, output) {
             let greatest = row_max(input);
             for (out, value) in output.iter_mut().zip(input) {
-                *out = exp::<FMA>(value - greatest);
+                *out = exp_normal::<FMA>(value - greatest);
             }
             let offset = row_sum(output).ln();
             for (out, value) in output.iter_mut().zip(input) {
@@ -95,8 +95,8 @@ multiversion! {
         }
     }
 
-    /// Normalises each channel of one channels-last image to mean 0 and variance 1, times `scale`, plus `bias`.
-    /// `sums` is scratch memory for two numbers per channel.
+    /// Normalises each channel of one channels-last image to mean 0 and variance 1, times `scale`, plus
+    /// `bias`. `sums` is scratch memory for two numbers per channel.
     ///
     /// # Panics
     /// The slices differ in length, or do not hold whole pixels.

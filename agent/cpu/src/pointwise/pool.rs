@@ -3,14 +3,16 @@
 use super::multiversion;
 use std::ops::Range;
 
-/// A two-dimensional pooling. A one-dimensional one has height 1; a global one has a kernel as large as the image.
+/// A two-dimensional pooling. A one-dimensional one has height 1; a global one has a kernel as large as the
+/// image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool2d {
     /// Channels.
     pub channels: usize,
     /// Rows and columns of the input, in pixels.
     pub input: [usize; 2],
-    /// Rows and columns of the output, in pixels: by [`Pool2d::output_size`], or larger where the mode is `ceil`.
+    /// Rows and columns of the output, in pixels: by [`Pool2d::output_size`], or larger where the mode is
+    /// `ceil`.
     pub output: [usize; 2],
     /// Rows and columns of the kernel.
     pub kernel: [usize; 2],
@@ -43,8 +45,8 @@ impl Pool2d {
         }
     }
 
-    /// The output's size along one axis, as ONNX defines it for padding `pad` before and after together. With `ceil`
-    /// a last window that starts beyond the input and the padding before it is left out.
+    /// The output's size along one axis, as ONNX defines it for padding `pad` before and after together. With
+    /// `ceil` a last window that starts beyond the input and the padding before it is left out.
     #[must_use]
     pub const fn output_size(
         input: usize,
@@ -80,12 +82,19 @@ impl Pool2d {
     /// The kernel elements along `axis` that lie on the input, for output `at`; and the input they begin at.
     #[inline(always)]
     pub(crate) fn window(&self, axis: usize, at: usize) -> (Range<usize>, usize) {
-        let (start, dilation) = (at * self.stride[axis], self.dilation[axis]);
-        let first = self.pad[axis].saturating_sub(start).div_ceil(dilation);
-        let end = (self.input[axis] + self.pad[axis]).saturating_sub(start).div_ceil(dilation);
+        let start = at * self.stride[axis];
+        let first = self.taps_in(axis, self.pad[axis].saturating_sub(start));
+        let end = self.taps_in(axis, (self.input[axis] + self.pad[axis]).saturating_sub(start));
         let taps = first..end.min(self.kernel[axis]).max(first);
-        let origin = (start + first * dilation).saturating_sub(self.pad[axis]);
+        let origin = (start + first * self.dilation[axis]).saturating_sub(self.pad[axis]);
         (taps, origin)
+    }
+
+    /// Kernel elements that begin within the first `pixels` pixels. A division is dear here, and seldom
+    /// needed.
+    #[inline(always)]
+    fn taps_in(&self, axis: usize, pixels: usize) -> usize {
+        if self.dilation[axis] == 1 { pixels } else { pixels.div_ceil(self.dilation[axis]) }
     }
 
     /// What an average of the output at `y`, `x` divides by.
@@ -95,7 +104,7 @@ impl Pool2d {
             if self.count_padding {
                 let start = at[axis] * self.stride[axis];
                 let end = self.pad[axis] + self.input[axis] + self.pad_end[axis];
-                end.saturating_sub(start).div_ceil(self.dilation[axis]).min(self.kernel[axis])
+                self.taps_in(axis, end.saturating_sub(start)).min(self.kernel[axis])
             } else {
                 self.window(axis, at[axis]).0.len()
             }
@@ -103,8 +112,8 @@ impl Pool2d {
         count(0) * count(1)
     }
 
-    /// Calls `pixel` for each output pixel of `rows`, which count through all images, with the input of its image and
-    /// its place, and its channels of the output.
+    /// Calls `pixel` for each output pixel of `rows`, which count through all images, with the input of its
+    /// image and its place, and its channels of the output.
     #[inline(always)]
     pub(crate) fn for_pixels<T, U>(
         &self,
@@ -139,20 +148,109 @@ impl Pool2d {
     }
 }
 
+/// Calls `$block::<N>(…, first)` for blocks of `N` channels that cover all of them, from the widest down. The
+/// last block of [`NARROW`] may overlap the one before; narrower images go channel by channel.
+macro_rules! for_blocks {
+    ($channels:expr, $block:ident($($arg:expr),*)) => {{
+        let (channels, mut first) = ($channels, 0);
+        while first + 64 <= channels {
+            $block::<64>($($arg,)* first);
+            first += 64;
+        }
+        while first + NARROW <= channels {
+            $block::<NARROW>($($arg,)* first);
+            first += NARROW;
+        }
+        if first < channels && channels >= NARROW {
+            $block::<NARROW>($($arg,)* channels - NARROW);
+        } else {
+            for channel in first..channels {
+                $block::<1>($($arg,)* channel);
+            }
+        }
+    }};
+}
+pub(crate) use for_blocks;
+
+/// Channels of the narrower block.
+pub(crate) const NARROW: usize = 16;
+
+/// `N` channels at `start`.
+///
+/// # Panics
+/// They lie beyond the slice.
+#[inline(always)]
+pub(crate) fn lanes<T, const N: usize>(elements: &[T], start: usize) -> &[T; N] {
+    match elements[start..].first_chunk() {
+        Some(lanes) => lanes,
+        None => too_short(),
+    }
+}
+
+/// As [`lanes`], to be written.
+///
+/// # Panics
+/// They lie beyond the slice.
+#[inline(always)]
+pub(crate) fn lanes_mut<T, const N: usize>(elements: &mut [T], start: usize) -> &mut [T; N] {
+    match elements[start..].first_chunk_mut() {
+        Some(lanes) => lanes,
+        None => too_short(),
+    }
+}
+
+#[cold]
+#[allow(clippy::panic, reason = "the caller has mixed up its tensors")]
+fn too_short() -> ! {
+    panic!("a slice is shorter than the channels say");
+}
+
+#[inline(always)]
+fn max_block<const N: usize>(pool: &Pool2d, input: &[f32], at: [usize; 2], out: &mut [f32], first: usize) {
+    let mut greatest = [f32::MIN; N];
+    pool.for_taps(
+        at,
+        #[inline(always)]
+        |start| {
+            for (greatest, value) in greatest.iter_mut().zip(lanes::<_, N>(input, start + first)) {
+                *greatest = if *value > *greatest { *value } else { *greatest };
+            }
+        },
+    );
+    *lanes_mut(out, first) = greatest;
+}
+
+#[inline(always)]
+fn average_block<const N: usize>(
+    pool: &Pool2d,
+    input: &[f32],
+    at: [usize; 2],
+    out: &mut [f32],
+    first: usize,
+) {
+    let mut sums = [0.0f32; N];
+    pool.for_taps(
+        at,
+        #[inline(always)]
+        |start| {
+            for (sum, value) in sums.iter_mut().zip(lanes::<_, N>(input, start + first)) {
+                *sum += value;
+            }
+        },
+    );
+    let divisor = pool.divisor(at).max(1) as f32;
+    *lanes_mut(out, first) = sums.map(|sum| sum / divisor);
+}
+
 multiversion! {
-    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted through all
-    /// images, and `output` holds just those.
+    /// The greatest under each kernel. `input` holds all images, `rows` are rows of the output counted
+    /// through all images, and `output` holds just those.
     ///
     /// # Panics
     /// The slices are shorter than the pooling says.
     pub fn max(pool: &Pool2d, input: &[f32], rows: Range<usize>, output: &mut [f32]) {
         pool.for_pixels(input, rows, output, #[inline(always)] |input, at, out| {
-            out.fill(f32::MIN);
-            pool.for_taps(at, #[inline(always)] |start| {
-                for (out, value) in out.iter_mut().zip(&input[start..][..pool.channels]) {
-                    *out = if *value > *out { *value } else { *out };
-                }
-            });
+            for_blocks!(pool.channels, max_block(pool, input, at, out));
         });
     }
 
@@ -162,14 +260,7 @@ multiversion! {
     /// The slices are shorter than the pooling says.
     pub fn average(pool: &Pool2d, input: &[f32], rows: Range<usize>, output: &mut [f32]) {
         pool.for_pixels(input, rows, output, #[inline(always)] |input, at, out| {
-            out.fill(0.0);
-            pool.for_taps(at, #[inline(always)] |start| {
-                for (out, value) in out.iter_mut().zip(&input[start..][..pool.channels]) {
-                    *out += value;
-                }
-            });
-            let divisor = pool.divisor(at).max(1) as f32;
-            out.iter_mut().for_each(|out| *out /= divisor);
+            for_blocks!(pool.channels, average_block(pool, input, at, out));
         });
     }
 }

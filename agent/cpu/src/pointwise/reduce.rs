@@ -142,8 +142,8 @@ multiversion! {
         }
     }
 
-    /// Reduces the middle axis of a tensor of `outer x length x inner` elements, where `inner` is given and the output
-    /// holds `outer x inner`.
+    /// Reduces the middle axis of a tensor of `outer x length x inner` elements, where `inner` is given and
+    /// the output holds `outer x inner`.
     ///
     /// # Panics
     /// The slices do not hold whole blocks.

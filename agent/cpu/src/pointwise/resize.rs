@@ -1,4 +1,5 @@
-//! Nearest and linear resizing of channels-last images, with the coordinates and the rounding of ONNX Runtime.
+//! Nearest and linear resizing of channels-last images, with the coordinates and the rounding of ONNX
+//! Runtime.
 
 use super::multiversion;
 use std::ops::Range;
@@ -74,10 +75,14 @@ impl Axis {
     /// The input pixel of each output pixel.
     #[must_use]
     pub fn nearest(&self, mode: Nearest) -> Vec<u32> {
+        /// How far from one half a fraction still counts as a tie, as rounding of the scale shifts ties.
+        const TIE: f32 = 1e-6;
         let of = |at: usize| {
             let place = self.original(at);
+            let is_tie = (place - place.floor() - 0.5).abs() <= TIE;
             let pixel = match mode {
-                Nearest::RoundPreferFloor if place == place.trunc() + 0.5 => place.floor(),
+                Nearest::RoundPreferFloor if is_tie => place.floor(),
+                Nearest::RoundPreferCeil if is_tie => place.floor() + 1.0,
                 Nearest::RoundPreferFloor | Nearest::RoundPreferCeil => place.round(),
                 Nearest::Floor => place.floor(),
                 Nearest::Ceil => place.ceil(),
@@ -138,8 +143,8 @@ pub struct Linear {
 impl Linear {
     /// Down and across. `signed` says whether quantised elements are int8; it does not matter to f32.
     ///
-    /// `fixed` is whether quantised elements are weighted in fixed point: ONNX Runtime does so for models whose own layout
-    /// is channels-last, and in f32 (cutting the result off) for channels-first ones.
+    /// `fixed` is whether quantised elements are weighted in fixed point. ONNX Runtime does so where the
+    /// model's own layout is channels-last and the height changes; otherwise in f32, and cuts the result off.
     #[must_use]
     pub fn new(channels: usize, axes: [Axis; 2], signed: bool, fixed: bool) -> Self {
         Self {
@@ -230,8 +235,9 @@ multiversion! {
     }
 }
 
-/// Nearest resizing: `maps` are the input rows and columns of the output's, from [`Axis::nearest`]; `shape` the rows,
-/// columns and channels of an input image. `input` holds all images, `rows` are output rows counted through all of them.
+/// Nearest resizing: `maps` are the input rows and columns of the output's, from [`Axis::nearest`]; `shape`
+/// the rows, columns and channels of an input image. `input` holds all images, `rows` are output rows counted
+/// through all of them.
 ///
 /// # Panics
 /// The slices are shorter than the resizing says, or the maps reach beyond the input.

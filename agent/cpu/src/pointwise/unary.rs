@@ -1,7 +1,7 @@
 //! Functions of one f32 tensor, element by element.
 
 use super::{
-    math::{erf, exp, sigmoid, tanh},
+    math::{between, erf, exp, exp_normal, exp_within, sigmoid, tanh},
     multiversion,
 };
 
@@ -88,7 +88,7 @@ impl Unary {
     #[must_use]
     pub fn of(self, x: f32) -> f32 {
         let mut out = [0.0];
-        apply::<false>(self, Source::Other(&[x]), &mut out);
+        apply::<true>(self, Source::Other(&[x]), &mut out);
         out[0]
     }
 }
@@ -125,7 +125,7 @@ macro_rules! with_each {
 fn apply<const FMA: bool>(function: Unary, source: Source<'_>, output: &mut [f32]) {
     use std::f32::consts::FRAC_1_SQRT_2;
     with_each! { function, source, output;
-        Unary::Relu => x if x > 0.0 { x } else { 0.0 * x },
+        Unary::Relu => x if x < 0.0 { 0.0 } else { x },
         Unary::Clip { min, max } => x limited(x, min, max),
         Unary::LeakyRelu(slope) => x if x >= 0.0 { x } else { slope * x },
         Unary::Sigmoid => x sigmoid::<FMA>(x),
@@ -168,7 +168,7 @@ fn limited(x: f32, min: f32, max: f32) -> f32 {
 fn expm1<const FMA: bool>(x: f32) -> f32 {
     let half = tanh::<FMA>(0.5 * x);
     let near = 2.0 * half / (1.0 - half);
-    let far = exp::<FMA>(x) - 1.0;
+    let far = exp_normal::<FMA>(x) - 1.0;
     if x.abs() < 1.0 { near } else { far }
 }
 
@@ -185,7 +185,7 @@ fn gelu_tanh<const FMA: bool>(x: f32) -> f32 {
 fn mish<const FMA: bool>(x: f32) -> f32 {
     /// From here on the factor is 1 in f32.
     const LIMIT: f32 = 20.0;
-    let e = exp::<FMA>(if x < LIMIT { x } else { LIMIT });
+    let e = exp_within::<FMA>(between(x, -87.0, LIMIT));
     let n = e * (e + 2.0);
     x * (n / (n + 2.0))
 }

@@ -22,3 +22,9 @@ pub(crate) use qdepthwise::{
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
 pub(crate) use qshuffle::shuffle_avx2;
+pub(crate) mod interleave;
+pub(crate) mod lut;
+pub(crate) mod memory;
+pub(crate) mod multiversion;
+pub(crate) mod qbinary;
+pub(crate) mod transpose;

@@ -1,9 +1,11 @@
 //! Compiles a portable kernel once for each x86-64 instruction set.
 
-/// Defines `fn name(isa, arguments…)` from a portable body, which the compiler vectorises anew for AVX2 and for AVX-512.
+/// Defines `fn name(isa, arguments…)` from a portable body, which the compiler vectorises anew for AVX2 and
+/// for AVX-512.
 ///
-/// Within the body `FMA` is a constant: whether this copy has fused multiply-add as an instruction. Whatever the body
-/// calls in a loop must be `#[inline(always)]`, as code that is not inlined keeps the plain instruction set.
+/// Within the body `FMA` is a constant: whether this copy has fused multiply-add as an instruction. Whatever
+/// the body calls in a loop must be `#[inline(always)]`, as code that is not inlined keeps the plain
+/// instruction set.
 macro_rules! multiversion {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$meta])*
