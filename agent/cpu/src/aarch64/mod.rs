@@ -1,6 +1,3 @@
-//! Kernels in aarch64 intrinsics. With `x86_64`, the only place where the crate has unsafe code.
-
-pub(crate) mod f32_neon;
 //! Kernels for aarch64.
 #![allow(
     unsafe_code,
@@ -8,13 +5,12 @@ pub(crate) mod f32_neon;
               instruction sets this machine has"
 )]
 
+pub(crate) mod f32_neon;
+pub(crate) mod lut;
+pub(crate) mod qbinary;
 mod qdense;
 mod qdepthwise;
 mod qdot;
 
 pub(crate) use qdense::{panel_dotprod, panel_i8mm, panel_neon};
 pub(crate) use qdepthwise::{interleave_quads8, interleave_signed8, line_dotprod, line_i8mm, line_neon};
-//! Kernels for aarch64.
-
-pub(crate) mod lut;
-pub(crate) mod qbinary;

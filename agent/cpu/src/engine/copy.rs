@@ -26,7 +26,7 @@ pub(super) fn transposed(kind: &Transpose, element_bytes: usize, input: &[u8], o
     }
 }
 
-fn of_elements<T: Copy>(kind: &Transpose, input: &[T], output: &mut [T]) {
+fn of_elements<T: bytemuck::Pod>(kind: &Transpose, input: &[T], output: &mut [T]) {
     match kind {
         Transpose::Matrices { count, columns } => {
             let len = input.len() / (*count).max(1);

@@ -69,46 +69,6 @@ impl Activation {
             _ => return None,
         })
     }
-
-    /// Applies a cheap one to a tile; the others leave it as it is.
-    #[inline(always)]
-    pub(super) fn apply<S: Simd, const R: usize, const N: usize>(
-        self,
-        simd: S,
-        tile: &mut [[S::Vector; N]; R],
-    ) {
-        match self {
-            Self::None | Self::Sigmoid | Self::Silu => {}
-            Self::Clip { min, max } => {
-                let (min, max) = (simd.splat(min), simd.splat(max));
-                each(
-                    tile,
-                    #[inline(always)]
-                    |x| simd.min(max, simd.max(min, x)),
-                );
-            }
-            Self::LeakyRelu(slope) => {
-                let (slope, zero) = (simd.splat(slope), simd.splat(0.0));
-                each(
-                    tile,
-                    #[inline(always)]
-                    |x| simd.mul_add(slope, simd.min(zero, x), simd.max(zero, x)),
-                );
-            }
-            Self::HardSwish => {
-                let (sixth, half) = (simd.splat(1.0 / 6.0), simd.splat(0.5));
-                let (zero, one) = (simd.splat(0.0), simd.splat(1.0));
-                each(
-                    tile,
-                    #[inline(always)]
-                    |x| {
-                        let gate = simd.mul_add(x, sixth, half);
-                        simd.mul(x, simd.min(one, simd.max(zero, gate)))
-                    },
-                );
-            }
-        }
-    }
 }
 
 /// Limits each vector of a tile.

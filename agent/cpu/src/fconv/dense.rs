@@ -162,13 +162,6 @@ impl Kernel for Run<'_> {
             let elements = done * layer.out_c..(done + rows) * layer.out_c;
             let output = &mut data.output[elements.clone()];
             let residual = data.residual.map(|residual| &residual[elements]);
-            let source = Source { input: data.input, patches };
-            rows_block(
-                simd,
-                layer,
-                (&data.weights, data.bias, data.activation),
-                Rows { source, offsets, rows, residual, output },
-            );
             let fresh = Fresh { first, rows, residual, output };
             let read = Read { input: data.input, offsets, patches };
             rows_block(simd, layer, (data.weights, data.bias, data.activation), (read, fresh));

@@ -92,8 +92,6 @@ impl Panels {
         let mut packed = vec![0.0; self.width];
         if let Some(bias) = bias {
             for panel in &self.list {
-                packed[panel.bias_at..][..panel.columns]
-                    .copy_from_slice(&bias[panel.column..][..panel.columns]);
                 let to = &mut packed[panel.bias_at..][..panel.columns];
                 for (to, bias) in to.iter_mut().zip(&bias[panel.column..]) {
                     // A negative zero would tell whether a product with padding was added to it.

@@ -196,64 +196,6 @@ impl Taps {
                 copied += self.depth;
             }
             column += 1;
-            if column == out_w {
-                (column, row) = (0, row + 1);
-                if row == out_h {
-                    (row, image) = (0, image + 1);
-                }
-            }
-        }
-    }
-
-    fn fill_plain(&self, place: Place, offsets: &mut [u32], step: usize) {
-        let geometry = &self.geometry;
-        let mut tap = 0;
-        for ky in 0..geometry.kernel_h {
-            let y = (place.row * geometry.stride_h + ky * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
-            let line = (place.image * geometry.in_h).wrapping_add(y).wrapping_mul(geometry.in_w);
-            let mut x = (place.column * geometry.stride_w).wrapping_sub(geometry.pad[1]);
-            for _ in 0..geometry.kernel_w {
-                let inside = y < geometry.in_h && x < geometry.in_w;
-                offsets[tap * step] = if inside { to_offset((line + x) * geometry.in_c) } else { PATCH };
-                x = x.wrapping_add(geometry.dilation_w);
-                tap += 1;
-            }
-        }
-    }
-
-    fn fill_wide(
-        &self,
-        input: &[f32],
-        place: Place,
-        offsets: &mut [u32],
-        rest: (usize, &mut [f32], &mut usize),
-    ) {
-        let (step, patches, used) = rest;
-        let geometry = &self.geometry;
-        let channels = geometry.in_c;
-        let left = place.column * geometry.stride_w;
-        // Kernel columns before the image and up to its end.
-        let skipped = geometry.pad[1].saturating_sub(left).min(geometry.kernel_w);
-        let end = (geometry.in_w + geometry.pad[1]).saturating_sub(left).min(geometry.kernel_w).max(skipped);
-        for ky in 0..geometry.kernel_h {
-            let y = (place.row * geometry.stride_h + ky * geometry.dilation_h).wrapping_sub(geometry.pad[0]);
-            offsets[ky * step] = if y >= geometry.in_h || end == skipped {
-                PATCH
-            } else {
-                let line = (place.image * geometry.in_h + y) * geometry.in_w;
-                let start = (line + left + skipped - geometry.pad[1]) * channels;
-                if end - skipped == geometry.kernel_w {
-                    to_offset(start)
-                } else {
-                    let patch = &mut patches[*used..][..self.depth];
-                    patch.fill(0.0);
-                    let len = (end - skipped) * channels;
-                    patch[skipped * channels..][..len].copy_from_slice(&input[start..][..len]);
-                    let offset = PATCH | to_offset(*used);
-                    *used += self.depth;
-                    offset
-                }
-            };
         }
         copied
     }

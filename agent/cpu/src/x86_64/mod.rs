@@ -6,13 +6,18 @@
 
 pub(crate) mod f32_avx2;
 pub(crate) mod f32_avx512;
+pub(crate) mod interleave;
+pub(crate) mod lut;
+pub(crate) mod memory;
 pub(crate) mod multiversion;
+pub(crate) mod qbinary;
 mod qdense;
 mod qdepthwise;
 mod qdot;
 mod qfinish;
 mod qshuffle;
 mod qstore;
+pub(crate) mod transpose;
 
 pub(crate) use qdense::{
     panel_avx_vnni, panel_avx2_pairs16, panel_avx2_quads8, panel_avx2_signed8, panel_avx512_vnni,
@@ -22,9 +27,3 @@ pub(crate) use qdepthwise::{
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
 pub(crate) use qshuffle::shuffle_avx2;
-pub(crate) mod interleave;
-pub(crate) mod lut;
-pub(crate) mod memory;
-pub(crate) mod multiversion;
-pub(crate) mod qbinary;
-pub(crate) mod transpose;
