@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, StringStringEntryProto, TensorProto, attribute_proto::AttributeType,
 };
-use whimbrel_infer::{ImportLimits, LoadError, LoadOptions, Tensor, backend, backends, load_file};
+use whimbrel_infer::{ImportLimits, LoadError, LoadOptions, Tensor, load_file, tract};
 
 fn relu() -> GraphProto {
     graph(

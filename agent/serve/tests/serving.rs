@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use whimbrel_infer::{LoadOptions, Tensor, backend};
+use whimbrel_infer::{LoadOptions, Tensor, tract};
 use whimbrel_serve::{Limits, LoadModelError, LoadedModel, NoObserver, Outcome, Registry, Traffic};
 use whimbrel_wire::{ModelName, manifest::Manifest};
 

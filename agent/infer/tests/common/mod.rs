@@ -10,7 +10,7 @@ use tract_onnx::pb::{
     tensor_shape_proto::{Dimension, dimension::Value},
     type_proto,
 };
-use whimbrel_infer::{LoadError, LoadOptions, Model, backend};
+use whimbrel_infer::{LoadError, LoadOptions, Model, tract};
 
 pub(crate) const FLOAT: i32 = 1;
 pub(crate) const INT64: i32 = 7;
