@@ -2,10 +2,10 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`layer`] | operations made ready: weights packed, tables built, an instruction set chosen |
-//! | [`arena`] | the memory of a run, and the slices that a step may see of it |
-//! | [`execute`] | steps over slices, in parts |
-//! | [`copy`] | concatenation and transposition of elements of any size |
+//! | `layer` | operations made ready: weights packed, tables built, an instruction set chosen |
+//! | `arena` | the memory of a run, and the slices that a step may see of it |
+//! | `execute` | steps over slices, in parts |
+//! | `copy` | concatenation and transposition of elements of any size |
 
 mod arena;
 mod copy;
