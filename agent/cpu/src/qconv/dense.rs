@@ -13,8 +13,14 @@ use super::{
 use crate::{geometry::Conv2d, isa::Isa, packed::Packed};
 use std::ops::Range;
 
-/// Output pixels of a block: enough of them to pay for reading the weights again.
+/// Output pixels of a block: enough of them to pay for reading the weights again, and where rows are short, for what
+/// else a panel costs.
 const BLOCK_PIXELS: usize = 24;
+const MOST_BLOCK_PIXELS: usize = 96;
+const BLOCK_BYTES: usize = 8 << 10;
+
+/// Blocks to be had at least, where that leaves them as many pixels.
+const LEAST_BLOCKS: usize = 16;
 
 /// Bytes of input rows that are ordered for a panel at once.
 const ORDERED_BYTES: usize = 8 << 10;
@@ -28,6 +34,8 @@ pub(super) struct Dense {
     layout: Layout,
     kernel: PanelKernel,
     blocks: Blocks,
+    /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
+    ordered_rows: usize,
     /// Whether input rows are read where they lie.
     in_place: bool,
     panels: Vec<PanelPlace>,
@@ -41,6 +49,9 @@ pub(super) struct Dense {
 /// Where a panel's weights and extra entries lie.
 #[derive(Debug, Clone)]
 struct PanelPlace {
+    /// The first column within the group, and vectors of columns.
+    first: usize,
+    vectors: usize,
     weights: Range<usize>,
     extra: Range<usize>,
 }
@@ -68,16 +79,12 @@ impl Dense {
             return None;
         }
         let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
-        Some(Self {
-            layout,
-            kernel,
-            blocks: Blocks::new(geometry),
-            in_place,
-            panels,
-            weights,
-            extra,
-            shuffles,
-        })
+        let blocks = Blocks::new(geometry, layout.row_bytes());
+        let ordered_rows = match layout.shuffle_bytes() {
+            0 => blocks.most(),
+            bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, blocks.most()),
+        };
+        Some(Self { layout, kernel, ordered_rows, blocks, in_place, panels, weights, extra, shuffles })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -117,16 +124,8 @@ impl Dense {
         if self.in_place { 0 } else { padded(self.blocks.most() * self.layout.row_stride()) }
     }
 
-    /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
-    fn ordered_rows(&self) -> usize {
-        match self.layout.shuffle_bytes() {
-            0 => self.blocks.most(),
-            bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, self.blocks.most()),
-        }
-    }
-
     fn ordered_bytes(&self) -> usize {
-        padded(self.ordered_rows() * self.layout.shuffle_bytes())
+        padded(self.ordered_rows * self.layout.shuffle_bytes())
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {
@@ -199,9 +198,11 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn new(geometry: &Conv2d) -> Self {
+    fn new(geometry: &Conv2d, row_bytes: usize) -> Self {
         let pixels = geometry.out_pixels();
-        let count = (pixels + BLOCK_PIXELS / 2) / BLOCK_PIXELS;
+        let block =
+            (BLOCK_BYTES / row_bytes).min(pixels / LEAST_BLOCKS).clamp(BLOCK_PIXELS, MOST_BLOCK_PIXELS);
+        let count = (pixels + block / 2) / block;
         Self { pixels, count: if count > 1 { count.next_multiple_of(2) } else { 1 } }
     }
 
@@ -226,12 +227,14 @@ fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPla
     let mut places = Vec::with_capacity(count);
     let (mut weights_at, mut extra_at) = (0usize, 0usize);
     for (index, extras) in counts.iter().enumerate() {
-        let (_, vectors) = layout.panel(index % layout.panels());
+        let (first, vectors) = layout.panel(index % layout.panels());
         let entries = layout.entries().checked_add(*extras as usize)?;
         let bytes = entries.checked_mul(vectors * layout.lanes * ENTRY_BYTES)?;
         let (weights_end, extra_end) =
             (weights_at.checked_add(bytes)?, extra_at.checked_add(*extras as usize)?);
         places.push(PanelPlace {
+            first: first * layout.lanes,
+            vectors,
             weights: weights_at..weights_end,
             extra: count + extra_at..count + extra_end,
         });
@@ -286,7 +289,7 @@ impl Work<'_> {
 
     /// Runs one panel.
     fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
-        let few = self.dense.ordered_rows();
+        let few = self.dense.ordered_rows;
         for first in pixels.clone().step_by(few) {
             let part = first..(first + few).min(pixels.end);
             self.panel_rows((group, panel), pixels.start, part, output);
@@ -303,9 +306,9 @@ impl Work<'_> {
     ) {
         let (dense, task) = (self.dense, self.task);
         let layout = &dense.layout;
-        let index = group * layout.panels() + panel;
+        let index = group * (dense.panels.len() / layout.groups) + panel;
         let place = &dense.panels[index];
-        let (first, vectors) = layout.panel(panel);
+        let (first, vectors) = (place.first, place.vectors);
         let (input, stride) = if dense.in_place {
             let in_c = task.geometry.in_c;
             (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
@@ -330,7 +333,7 @@ impl Work<'_> {
             weights: &dense.weights.as_bytes()[place.weights.clone()],
             vectors,
         };
-        let (first, width) = (first * layout.lanes, vectors * layout.lanes);
+        let width = vectors * layout.lanes;
         let parameters = task.columns.from(group * layout.padded_columns() + first);
         let out_c = task.geometry.out_c;
         let to = Area {

@@ -114,7 +114,7 @@ panel_kernel! {
     panel_avx2_pairs16, Isa::Avx2, "avx2,fma", __m256i, lanes = 8,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256,
     row = _mm256_set1_epi32, add = _mm256_add_epi32, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = { 1 => [8, 4, 2, 1], 2 => [4, 2, 1], 3 => [1], 4 => [1] }
+    tiles = { 1 => [8, 4, 2, 1], 2 => [6, 4, 2, 1], 3 => [1], 4 => [1] }
 }
 
 panel_kernel! {

@@ -21,12 +21,21 @@ pub(crate) fn shuffle_avx2(input: &[u8], stride: usize, order: &[u8], ordered: &
 unsafe fn shuffle(input: &[u8], stride: usize, order: &[u8], ordered: &mut [u8]) {
     for (r, row) in ordered.chunks_exact_mut(order.len()).enumerate() {
         let (to, from) = (row.as_mut_ptr(), input.as_ptr().wrapping_add(r * stride));
-        for at in (0..order.len()).step_by(BYTES) {
+        let pairs = order.len() / (2 * BYTES) * (2 * BYTES);
+        for at in (0..pairs).step_by(2 * BYTES) {
             // SAFETY: the caller's; the order is made of sixteens.
             unsafe {
-                let bytes = _mm_loadu_si128(from.add(at).cast());
-                let places = _mm_loadu_si128(order.as_ptr().add(at).cast());
-                _mm_storeu_si128(to.add(at).cast(), _mm_shuffle_epi8(bytes, places));
+                let bytes = _mm256_loadu_si256(from.add(at).cast());
+                let places = _mm256_loadu_si256(order.as_ptr().add(at).cast());
+                _mm256_storeu_si256(to.add(at).cast(), _mm256_shuffle_epi8(bytes, places));
+            }
+        }
+        if pairs < order.len() {
+            // SAFETY: the caller's; the order is made of sixteens.
+            unsafe {
+                let bytes = _mm_loadu_si128(from.add(pairs).cast());
+                let places = _mm_loadu_si128(order.as_ptr().add(pairs).cast());
+                _mm_storeu_si128(to.add(pairs).cast(), _mm_shuffle_epi8(bytes, places));
             }
         }
     }
