@@ -8,6 +8,7 @@ use crate::{
         binary::Binary,
         broadcast::Broadcast,
         layout::Strided,
+        lut,
         pool::Pool2d,
         qbinary::{QBinary, QOperation},
         qpool::GlobalAverage,
@@ -33,7 +34,7 @@ pub(super) enum Layer {
     Quantise { q: Quantisation, relay: Option<Relay> },
     Dequantise { q: Quantisation, relay: Option<Relay> },
     QBinary(QBinary, [u8; 2]),
-    Lut(Arc<[u8; 256]>),
+    Lut(Box<lut::Table>),
     QSoftmax { softmax: QSoftmax, row_len: usize },
     MaxPool { pool: Pool2d, floats: bool },
     AveragePool(Pool2d),
@@ -112,7 +113,7 @@ impl Layer {
             }
             Operation::QAdd(pair) => Self::QBinary(qbinary(QOperation::Add, pair), [pair.min, pair.max]),
             Operation::QMul(pair) => Self::QBinary(qbinary(QOperation::Mul, pair), [pair.min, pair.max]),
-            Operation::Lut(table) => Self::Lut(Arc::clone(table)),
+            Operation::Map(map) => Self::Lut(Box::new(table(map))),
             Operation::QSoftmax { input_scale, output, signed } => {
                 let row_len = row_len(plan, step);
                 let from = Quantisation { scale: *input_scale, zero: 0, signed: *signed };
@@ -200,6 +201,15 @@ fn qconv(isa: Isa, conv: &plan::QConv) -> qconv::QConv {
             output,
         },
     )
+}
+
+fn table(map: &plan::QMap) -> lut::Table {
+    let (from, to) = (quantisation(map.from, false), quantisation(map.to, false));
+    let table = match map.function {
+        Some(function) => lut::of(from, to, unary(function)),
+        None => lut::requantise(from, to),
+    };
+    table.map(|byte| byte.clamp(map.min, map.max))
 }
 
 fn residual_of(residual: &QResidual) -> qconv::Residual {

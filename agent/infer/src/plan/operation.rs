@@ -21,8 +21,8 @@ pub enum Operation {
     QAdd(QPair),
     /// Product of two byte tensors. Inputs: a, b.
     QMul(QPair),
-    /// Each byte by a table.
-    Lut(Arc<[u8; 256]>),
+    /// Each byte dequantised, mapped, quantised again.
+    Map(QMap),
     /// Softmax of bytes along the last axis.
     QSoftmax {
         /// Scale of the input.
@@ -210,6 +210,21 @@ pub enum QConvOutput {
         /// One per output channel.
         bias: Option<Arc<Vec<f32>>>,
     },
+}
+
+/// A function from bytes of one meaning to bytes of another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QMap {
+    /// What the input's bytes mean.
+    pub from: Quant,
+    /// What the output's bytes mean.
+    pub to: Quant,
+    /// What is done in between; nothing where only the meaning changes.
+    pub function: Option<Unary>,
+    /// Least byte of the result.
+    pub min: u8,
+    /// Greatest byte of the result.
+    pub max: u8,
 }
 
 /// A sum of a step's own bytes and another tensor's.

@@ -1,6 +1,6 @@
 //! Operators that move elements: most only change what a buffer is called.
 
-use super::{Form, Lower, Lowered, Placed, ValueId, forms::physical, input, output, quant::table};
+use super::{Form, Lower, Lowered, Placed, ValueId, forms::physical, input, output, quant::requantising};
 use crate::{
     datatype::Datatype,
     plan::{Layout, Operation, Quant},
@@ -119,8 +119,7 @@ impl Lower<'_> {
             let mut buffer = self.want(*id, self.bytes_form(*id, layout))?;
             if *before != quant {
                 let to = self.scratch(Datatype::Uint8, self.shape(*id).to_vec(), layout);
-                let table = table(*before, quant, |x| x);
-                self.emit(Operation::Lut(table), vec![buffer], vec![to], &placed.node);
+                self.emit(requantising(*before, quant), vec![buffer], vec![to], &placed.node);
                 buffer = to;
             }
             inputs.push(buffer);

@@ -6,11 +6,13 @@ use super::{
     input,
     matmul::strides_over,
     output,
-    quant::{Sink, table},
+    quant::Sink,
 };
 use crate::{
     datatype::Datatype,
-    plan::{Activation, Binary, BinaryKind, Buffer, BufferId, Layout, Operation, Place, QPair, Quant, Unary},
+    plan::{
+        Activation, Binary, BinaryKind, Buffer, BufferId, Layout, Operation, Place, QMap, QPair, Quant, Unary,
+    },
     rules,
     tensor::Tensor,
 };
@@ -76,8 +78,7 @@ impl Lower<'_> {
             return Ok(false);
         };
         if let (Some((q, before)), Some(sink)) = (self.as_bytes(x), self.sink(out)) {
-            let table = clamped(table(before, sink.quant, |x| apply(unary, x)), &sink);
-            return self.look_up(placed, q, &sink, table);
+            return self.map_bytes(placed, (q, before), unary, &sink);
         }
         let form = Form { layout: self.layout_of(x), shifted: false };
         let from = self.want(x, form)?;
@@ -86,11 +87,18 @@ impl Lower<'_> {
         Ok(true)
     }
 
-    fn look_up(&mut self, placed: &Placed, q: ValueId, sink: &Sink, table: Arc<[u8; 256]>) -> Lowered<bool> {
+    fn map_bytes(
+        &mut self,
+        placed: &Placed,
+        (q, from): (ValueId, Quant),
+        function: Unary,
+        sink: &Sink,
+    ) -> Lowered<bool> {
         let layout = self.layout_of(q);
-        let from = self.want(q, self.bytes_form(q, layout))?;
+        let input = self.want(q, self.bytes_form(q, layout))?;
         let to = self.make(sink.q, self.bytes_form(sink.q, layout));
-        self.emit(Operation::Lut(table), vec![from], vec![to], &placed.node);
+        let map = QMap { from, to: sink.quant, function: Some(function), min: sink.min, max: sink.max };
+        self.emit(Operation::Map(map), vec![input], vec![to], &placed.node);
         self.claim(&sink.nodes);
         Ok(true)
     }
@@ -101,7 +109,7 @@ impl Lower<'_> {
         let after = self.quant(input(placed, 3), input(placed, 4), self.value(out).datatype);
         let (Some(before), Some(after)) = (before, after) else { return Ok(false) };
         let sink = Sink { q: out, quant: after, min: 0, max: 255, nodes: Vec::new() };
-        self.look_up(placed, x, &sink, table(before, after, |x| apply(unary, x)))
+        self.map_bytes(placed, (x, before), unary, &sink)
     }
 
     /// Add or Mul with bytes on every side.
@@ -187,12 +195,10 @@ impl Lower<'_> {
         let to = self.make(sink.q, self.bytes_form(sink.q, layout));
         self.emit(Operation::Quantise(sink.quant), vec![floats], vec![to], &placed.node);
         if (sink.min, sink.max) != (0, 255) {
-            let mut table = [0; 256];
-            for (byte, to) in (0u8..=255).zip(&mut table) {
-                *to = byte.clamp(sink.min, sink.max);
-            }
             let clamped = self.make(sink.q, self.bytes_form(sink.q, layout));
-            self.emit(Operation::Lut(Arc::new(table)), vec![to], vec![clamped], &placed.node);
+            let Sink { quant, min, max, .. } = *sink;
+            let map = QMap { from: quant, to: quant, function: None, min, max };
+            self.emit(Operation::Map(map), vec![to], vec![clamped], &placed.node);
         }
         self.claim(&sink.nodes);
         Ok(true)
@@ -342,63 +348,4 @@ fn broadcasting(
         sizes: physical(out, layout),
         activation,
     }
-}
-
-fn clamped(table: Arc<[u8; 256]>, sink: &Sink) -> Arc<[u8; 256]> {
-    Arc::new(table.map(|byte| byte.clamp(sink.min, sink.max)))
-}
-
-/// A function of one f32, for the making of tables.
-pub(super) fn apply(unary: Unary, x: f32) -> f32 {
-    match unary {
-        Unary::Clip { min, max } => x.max(min).min(max),
-        Unary::LeakyRelu { alpha } => {
-            if x < 0.0 {
-                alpha * x
-            } else {
-                x
-            }
-        }
-        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-        Unary::Tanh => x.tanh(),
-        Unary::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
-        Unary::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-        Unary::Silu => x / (1.0 + (-x).exp()),
-        Unary::Erf => erf(x),
-        Unary::Exp => x.exp(),
-        Unary::Log => x.ln(),
-        Unary::Sqrt => x.sqrt(),
-        Unary::Reciprocal => 1.0 / x,
-        Unary::Neg => -x,
-        Unary::Abs => x.abs(),
-        Unary::Floor => x.floor(),
-        Unary::Ceil => x.ceil(),
-        Unary::Round => x.round_ties_even(),
-        Unary::Elu { alpha } => {
-            if x < 0.0 {
-                alpha * x.exp_m1()
-            } else {
-                x
-            }
-        }
-        Unary::Softplus => {
-            if x > 0.0 {
-                x + (-x).exp().ln_1p()
-            } else {
-                x.exp().ln_1p()
-            }
-        }
-    }
-}
-
-/// The error function by Abramowitz and Stegun 7.1.26, in f64: its error of 1.5e-7 is below a quantum of any byte.
-fn erf(x: f32) -> f32 {
-    let x = f64::from(x);
-    let t = 1.0 / (1.0 + 0.327_591_1 * x.abs());
-    let p = t
-        * (0.254_829_592
-            + t * (-0.284_496_736 + t * (1.421_413_741 + t * (-1.453_152_027 + t * 1.061_405_429))));
-    #[allow(clippy::cast_possible_truncation, reason = "rounding to f32")]
-    let y = (1.0 - p * (-x * x).exp()).copysign(x) as f32;
-    y
 }

@@ -3,7 +3,7 @@
 use super::{Form, Lower, Lowered, Placed, ValueId, input, output};
 use crate::{
     datatype::Datatype,
-    plan::{Layout, Operation, Quant},
+    plan::{Layout, Operation, QMap, Quant},
     tensor::Tensor,
 };
 
@@ -256,11 +256,10 @@ impl Lower<'_> {
             self.alias(out, form, from);
             return Ok(true);
         }
-        let table = table(before, after, |x| x);
         let form = self.bytes_form(out, layout);
         let to = self.make(out, form);
         let placed = self.placed(index);
-        self.emit(Operation::Lut(table), vec![from], vec![to], &placed.node);
+        self.emit(requantising(before, after), vec![from], vec![to], &placed.node);
         Ok(true)
     }
 }
@@ -273,12 +272,7 @@ pub(super) fn round_to_byte(x: f32, zero: u8) -> u8 {
     byte
 }
 
-/// What a function between two meanings makes of each byte.
-pub(super) fn table(before: Quant, after: Quant, f: impl Fn(f32) -> f32) -> std::sync::Arc<[u8; 256]> {
-    let mut table = [0; 256];
-    for (byte, to) in (0u8..=255).zip(&mut table) {
-        let x = (f32::from(byte) - f32::from(before.zero)) * before.scale;
-        *to = round_to_byte(f(x) / after.scale, after.zero);
-    }
-    std::sync::Arc::new(table)
+/// A change of meaning alone.
+pub(super) const fn requantising(from: Quant, to: Quant) -> Operation {
+    Operation::Map(QMap { from, to, function: None, min: 0, max: 255 })
 }
