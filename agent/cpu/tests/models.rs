@@ -1,0 +1,62 @@
+//! Whole models on the engine: the same bits on every instruction set and number of threads, and what tract says within a quantum.
+
+use std::{path::PathBuf, sync::Arc};
+use whimbrel_cpu::{CpuEngine, isa::Isa};
+use whimbrel_infer::{LoadOptions, Model, Tensor, program, tract};
+
+/// One step of the models' outputs.
+const QUANTUM: f32 = 1.0 / 256.0;
+
+fn model(version: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits").join(version);
+    std::fs::read(path.join("model.onnx")).expect("an example of the project")
+}
+
+/// Inputs from plain to extreme, the same every time.
+fn inputs(model: &dyn Model) -> Vec<Tensor> {
+    let info = &model.inputs()[0];
+    let shape: Vec<usize> = info.shape.iter().map(|size| size.unwrap_or(1)).collect();
+    let count = shape.iter().product();
+    let of = |f: &dyn Fn(usize) -> f32| {
+        let values: Vec<f32> = (0..count).map(f).collect();
+        Tensor::from_values(shape.clone(), &values).expect("as many values as the shape has")
+    };
+    let mut list = vec![of(&|_| 0.0), of(&|_| 1e9), of(&|_| -1e9), of(&|at| at as f32 / 4.0)];
+    list.extend((1..20).map(|seed| of(&|at| ((at * seed * 7919 + seed) % 17) as f32)));
+    list
+}
+
+fn answers(model: &Arc<dyn Model>, inputs: &[Tensor]) -> Vec<Vec<f32>> {
+    let name = model.inputs()[0].name.clone();
+    let mut session = model.session();
+    let mut run = |tensor: &Tensor| {
+        let outputs = session.run(&[(name.as_str(), tensor)]).expect("runs");
+        outputs[0].1.to_f32s().expect("numbers")
+    };
+    inputs.iter().map(&mut run).collect()
+}
+
+#[test]
+fn every_instruction_set_and_thread_gives_the_same_bits_and_tracts_answer() {
+    for version in ["v1", "v2"] {
+        let onnx = model(version);
+        let reference = tract().load(&onnx, &LoadOptions::default()).expect("tract loads it");
+        let inputs = inputs(reference.as_ref());
+        let expected = answers(&reference, &inputs);
+        let mut first: Option<Vec<Vec<f32>>> = None;
+        for isa in Isa::available() {
+            for threads in [1, 2, 5] {
+                let engine = CpuEngine { isa, threads };
+                let loaded = program::load(engine, &onnx, &LoadOptions::default()).expect("loads");
+                let found = answers(&loaded, &inputs);
+                for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+                    assert!(
+                        (found - expected).abs() <= QUANTUM * 1.01,
+                        "{version} {isa}: {found}, tract {expected}"
+                    );
+                }
+                assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{version} {isa} x {threads}");
+            }
+        }
+    }
+}
