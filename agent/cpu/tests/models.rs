@@ -1,4 +1,5 @@
 //! Whole models on the engine: the same bits on every instruction set and number of threads, and what tract says within a quantum.
+#![allow(clippy::expect_used, reason = "a test fails where its own models do not load")]
 
 use std::{path::PathBuf, sync::Arc};
 use whimbrel_cpu::{CpuEngine, isa::Isa};
