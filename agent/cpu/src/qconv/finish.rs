@@ -43,18 +43,28 @@ pub(crate) struct Quantise {
     pub(crate) low: f32,
     pub(crate) high: f32,
     pub(crate) zero: i32,
+    /// Whether no sum times its multiplier leaves i32.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
+    pub(crate) small: bool,
 }
 
 impl Quantise {
-    pub(crate) fn new(zero: u8, min: u8, max: u8) -> Self {
+    pub(crate) fn new(zero: u8, min: u8, max: u8, small: bool) -> Self {
         let around = |value: u8| f32::from(value) - f32::from(zero);
-        Self { low: around(min), high: around(max.max(min)), zero: zero.into() }
+        let (low, high) = (around(min), around(max.max(min)));
+        Self { low, high, zero: zero.into(), small }
     }
 
     /// The least result.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
     pub(crate) fn least(self) -> i32 {
         self.low as i32 + self.zero
+    }
+
+    /// The greatest result.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that finish"))]
+    pub(crate) fn most(self) -> i32 {
+        self.high as i32 + self.zero
     }
 }
 
@@ -163,7 +173,7 @@ pub(crate) fn finish<const FMA: bool>(
 
 #[inline(always)]
 fn quantised(sums: &[i32], bias: &[i32], multiplier: &[f32], quantise: Quantise, output: &mut [u8]) {
-    let Quantise { low, high, zero } = quantise;
+    let Quantise { low, high, zero, .. } = quantise;
     for (((to, sum), bias), multiplier) in output.iter_mut().zip(sums).zip(bias).zip(multiplier) {
         let value = sum.wrapping_add(*bias) as f32 * multiplier;
         *to = (round(value, low, high) + zero) as u8;

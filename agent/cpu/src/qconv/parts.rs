@@ -7,7 +7,7 @@ use super::{
 use crate::{geometry::Conv2d, isa::Isa, packed::Packed};
 
 /// Changes with every change of the packed form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Channels, kernels and images beyond which nothing is believed.
 const MOST: u32 = 1 << 24;
@@ -129,6 +129,7 @@ fn finish_numbers(finish: &Finish) -> [u32; 14] {
                 quantise.high.to_bits(),
                 quantise.zero as u32,
             ]);
+            numbers[11] = u32::from(quantise.small);
             if let Some(add) = add {
                 let ratios = [add.own_ratio, add.other_ratio, add.fixed, add.low, add.high];
                 numbers[4..9].copy_from_slice(&ratios.map(f32::to_bits));
@@ -145,7 +146,8 @@ fn finish(numbers: [u32; 14]) -> Option<Finish> {
         1 => Some(Finish::Float),
         2 | 3 => {
             let [low, high] = [numbers[1], numbers[2]].map(f32::from_bits);
-            let quantise = Quantise { low, high, zero: i32::try_from(numbers[3]).ok()? };
+            let small = numbers[11] == 1;
+            let quantise = Quantise { low, high, zero: i32::try_from(numbers[3]).ok()?, small };
             let add = Add {
                 own_ratio: f32::from_bits(numbers[4]),
                 other_ratio: f32::from_bits(numbers[5]),

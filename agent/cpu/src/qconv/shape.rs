@@ -9,13 +9,10 @@ const SEGMENT_BYTES: usize = 20 << 10;
 /// Input rows from one plane to the next, or one if that is all a plane holds, where a band has several output rows.
 const PLANE_ROWS: usize = 2;
 
-/// Output rows of a band of a high map, and of any other.
-const HIGH_BAND: usize = 4;
-const BAND: usize = 2;
-const HIGH_ROWS: usize = 32;
-
-/// Maps of fewer columns count as high from half as many rows on: what a band costs beside its pixels is more of it.
-const NARROW_COLUMNS: usize = 8;
+/// Output rows of a band: few, and of narrow maps, of which a row costs little beside what a band costs, some more.
+const BAND: usize = 4;
+const NARROW_BAND: usize = 8;
+const NARROW_COLUMNS: usize = 16;
 
 /// Where a band is one row: least units to be had, if segments of this many pixels allow it.
 const LEAST_UNITS: usize = 8;
@@ -54,12 +51,12 @@ pub(super) struct Variant {
 impl Shape {
     pub(super) fn new(format: Format, geometry: &Conv2d) -> Self {
         let vertical = geometry.kernel_h > 1;
-        let high = if geometry.out_w() < NARROW_COLUMNS { HIGH_ROWS / 2 } else { HIGH_ROWS };
+        let most = if geometry.out_w() < NARROW_COLUMNS { NARROW_BAND } else { BAND };
         let band = match geometry.out_h() {
             _ if !vertical || geometry.dilation_h > 1 => 1,
-            0 | 1 => 1,
-            rows if rows >= high => HIGH_BAND,
-            _ => BAND,
+            rows if rows <= BAND => rows.max(1),
+            // As equal as can be, and an even count of them: threads share them out.
+            rows => rows.div_ceil(rows.div_ceil(most).next_multiple_of(2)).max(2),
         };
         let plane_rows = if band == 1 {
             format.elements() * geometry.dilation_h

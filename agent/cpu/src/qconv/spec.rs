@@ -162,11 +162,24 @@ impl QConvSpec<'_> {
         }
     }
 
+    /// Whether no sum times its multiplier leaves i32, whatever the input.
+    fn is_small(&self, multiplier: &[f32]) -> bool {
+        let each = |c: usize| f64::from(multiplier[if multiplier.len() == 1 { 0 } else { c }]);
+        let range = f64::from(i32::MAX);
+        self.weights.chunks_exact(self.per_channel()).enumerate().all(|(c, weights)| {
+            let weights: f64 = weights.iter().map(|w| f64::from(w.unsigned_abs())).sum();
+            let bias = self.bias.map_or(0.0, |bias| f64::from(bias[c].unsigned_abs()));
+            // Beyond i32, sums wrap.
+            (weights * 255.0 + bias).min(range + 1.0) * each(c).abs() < range - 128.0
+        })
+    }
+
     /// How sums become results.
     pub(super) fn finish(&self) -> Finish {
         match self.output {
-            QOutput::Quantised { zero, min, max, residual, .. } => {
-                Finish::Quantised(Quantise::new(zero, min, max), residual.as_ref().map(Add::new))
+            QOutput::Quantised { zero, min, max, residual, multiplier } => {
+                let quantise = Quantise::new(zero, min, max, self.is_small(multiplier));
+                Finish::Quantised(quantise, residual.as_ref().map(Add::new))
             }
             QOutput::Int32 => Finish::Int32,
             QOutput::Float { .. } => Finish::Float,

@@ -33,13 +33,19 @@ macro_rules! panel_kernel {
                 to: &$to,
             ) {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
-                // the extra entries' offsets.
+                // the extra entries' offsets, and there is a bias for every column.
                 unsafe {
                     let input = panel.input.as_ptr().add(row * panel.stride);
                     let mut weights = panel.weights.as_ptr();
                     // One row's sums are a single chain of additions otherwise.
                     let split = if R == 1 { 2 } else { 1 };
                     let mut acc = [[[$zero(); V]; R]; 2];
+                    for v in 0..V {
+                        let bias = $load(to.bias.add(v * $lanes).cast());
+                        for r in 0..R {
+                            acc[0][r][v] = bias;
+                        }
+                    }
                     let step = |acc: &mut [[$vector; V]; R], at: usize, weights: *const u8| {
                         let mut w = [$zero(); V];
                         for v in 0..V {
@@ -70,14 +76,12 @@ macro_rules! panel_kernel {
                         step(acc, *at as usize, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
                     }
-                    for r in 0..R {
-                        if R == 1 {
-                            for v in 0..V {
-                                acc[r][v] = $add(acc[r][v], others[r][v]);
-                            }
+                    if R == 1 {
+                        for v in 0..V {
+                            acc[0][v] = $add(acc[0][v], others[0][v]);
                         }
-                        $store(acc[r], row + r, to);
                     }
+                    $store(*acc, row, to);
                 }
             }
 

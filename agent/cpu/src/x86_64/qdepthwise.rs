@@ -36,6 +36,12 @@ macro_rules! line_kernel {
                     let columns = line.columns.as_ptr().add(pixel * line.step);
                     let mut weights = line.weights.as_ptr();
                     let mut acc = [[$zero(); $vectors]; P];
+                    for v in 0..$vectors {
+                        let bias = $load(to.bias.add(v * LINE_CHANNELS / $vectors).cast());
+                        for p in 0..P {
+                            acc[p][v] = bias;
+                        }
+                    }
                     for at in line.terms {
                         let column = columns.add(*at as usize);
                         for v in 0..$vectors {
@@ -47,9 +53,7 @@ macro_rules! line_kernel {
                         }
                         weights = weights.add(COLUMN_BYTES);
                     }
-                    for p in 0..P {
-                        $store(acc[p], pixel + p, to);
-                    }
+                    $store(acc, pixel, to);
                 }
             }
 
@@ -74,7 +78,7 @@ line_kernel! {
     /// Pairs of i16.
     line_avx2, Isa::Avx2, "avx2,fma", __m256i, vectors = 2,
     zero = _mm256_setzero_si256, load = _mm256_loadu_si256, dot = dot_pairs16, store = store_avx2, outlet = outlet_avx2, Store256,
-    tiles = [4, 2, 1]
+    tiles = [4, 3, 2, 1]
 }
 
 line_kernel! {

@@ -151,8 +151,14 @@ impl Lower<'_> {
         }
         let (scales, zeros) = self.scales(input(placed, 1)?, input(placed, 2), datatype)?;
         let tensor = self.constant(q)?;
-        let axis = placed.node.attributes.int("axis").unwrap_or(1);
-        let axis = crate::rules::axis_index(axis, tensor.shape().len().max(1)).ok()?;
+        // One scale has no axis: the default of 1 need not exist.
+        let axis = match scales.len() {
+            1 => 0,
+            _ => {
+                let axis = placed.node.attributes.int("axis").unwrap_or(1);
+                crate::rules::axis_index(axis, tensor.shape().len().max(1)).ok()?
+            }
+        };
         let fits = scales.len() == 1 || tensor.shape().get(axis) == Some(&scales.len());
         fits.then_some(Lazy::Weights(Weights { q, scales, zeros, axis }))
     }
