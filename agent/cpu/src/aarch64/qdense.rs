@@ -3,7 +3,7 @@
 use super::qdot::{sdot, usdot};
 use crate::{
     isa::Isa,
-    qconv::kernel::{Outlet, Panel, sums_of},
+    qconv::kernel::{Outlet, Panel, Rows, sums_of},
 };
 use std::arch::aarch64::*;
 
@@ -29,21 +29,27 @@ macro_rules! panel_kernel {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
                 // the extra entries' offsets.
                 unsafe {
-                    let input = panel.input.as_ptr().add(row * panel.stride);
+                    let Rows { input, starts, runs, run_entries } = panel.rows;
+                    let mut each = [input.as_ptr(); R];
+                    for r in 0..R {
+                        each[r] = input.as_ptr().add(starts.of(row + r));
+                    }
                     let mut weights = panel.weights.as_ptr();
                     let mut acc = [[[vdupq_n_s32(0); $parts]; V]; R];
                     let step = |acc: &mut [[[int32x4_t; $parts]; V]; R], at: usize, weights: *const u8| {
                         let mut rows = [vdupq_n_s32(0); R];
                         for r in 0..R {
-                            rows[r] = vld1q_dup_s32(input.add(r * panel.stride + at).cast());
+                            rows[r] = vld1q_dup_s32(each[r].add(at).cast());
                         }
                         for v in 0..V {
                             $dot(acc, v, &rows, weights.add(v * LANES * ENTRY_BYTES));
                         }
                     };
-                    for entry in 0..panel.entries {
-                        step(&mut acc, entry * ENTRY_BYTES, weights);
-                        weights = weights.add(V * LANES * ENTRY_BYTES);
+                    for run in runs {
+                        for entry in 0..run_entries {
+                            step(&mut acc, *run as usize + entry * ENTRY_BYTES, weights);
+                            weights = weights.add(V * LANES * ENTRY_BYTES);
+                        }
                     }
                     for at in panel.extra {
                         step(&mut acc, *at as usize, weights);
@@ -68,7 +74,7 @@ macro_rules! panel_kernel {
                 match panel.vectors {
                     $($vectors => {
                         $(
-                            while panel.rows - row >= $rows {
+                            while panel.rows.starts.len() - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
                                 unsafe { tile::<$rows, $vectors>(panel, row, sums) };
                                 row += $rows;

@@ -3,12 +3,12 @@
 use super::{
     Places, Task,
     finish::{Block, Columns, Finish, Place, Quantise},
-    gather::Source,
-    kernel::{self, Bytes, Outlet, Panel, PanelKernel},
+    kernel::{self, Bytes, Outlet, Panel, PanelKernel, Rows, Starts},
     layout::{ENTRY_BYTES, Format, Layout},
     pack::{self, Limit, PackedPanels},
     padded,
     spec::{QConvSpec, QSlice},
+    window::Window,
 };
 use crate::{geometry::Conv2d, isa::Isa, packed::Packed};
 use std::ops::Range;
@@ -20,7 +20,7 @@ const MOST_BLOCK_PIXELS: usize = 96;
 const BLOCK_BYTES: usize = 8 << 10;
 
 /// Blocks to be had at least, where that leaves them as many pixels.
-const LEAST_BLOCKS: usize = 16;
+const LEAST_BLOCKS: usize = 8;
 
 /// Bytes of input rows that are ordered for a panel at once.
 const ORDERED_BYTES: usize = 8 << 10;
@@ -36,12 +36,13 @@ pub(super) struct Dense {
     blocks: Blocks,
     /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
     ordered_rows: usize,
-    /// Whether input rows are read where they lie.
-    in_place: bool,
+    window: Window,
     panels: Vec<PanelPlace>,
     weights: Packed,
-    /// u32: of each panel its count of extra entries, then the offsets of all.
+    /// u32: of each panel its count of extra entries, then the offsets of all in a row of K.
     extra: Packed,
+    /// The same offsets, from where a kernel's rows start on.
+    extra_places: Vec<u32>,
     /// Of each panel, its order of the elements of a row.
     shuffles: Packed,
 }
@@ -74,17 +75,32 @@ impl Dense {
     ) -> Option<Self> {
         let kernel = kernel::panel(isa, format)?;
         let layout = Layout::new(isa, format, geometry);
-        let panels = places(&layout, weights.as_bytes().len(), extra.elements())?;
+        let (panels, offsets) = places(&layout, weights.as_bytes().len(), extra.elements())?;
         if shuffles.as_bytes().len() != panels.len() * layout.shuffle_bytes() {
             return None;
         }
-        let in_place = geometry.is_pointwise() && matches!(format, Format::Quads8 | Format::Shuffled8);
-        let blocks = Blocks::new(geometry, layout.row_bytes());
+        let window = Window::new(geometry, &layout);
+        let blocks = Blocks::new(geometry, &layout, window.is_copied());
         let ordered_rows = match layout.shuffle_bytes() {
             0 => blocks.most(),
             bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, blocks.most()),
         };
-        Some(Self { layout, kernel, ordered_rows, blocks, in_place, panels, weights, extra, shuffles })
+        let extra_places = match layout.shuffle_bytes() {
+            0 => offsets.iter().map(|at| window.place(&layout, *at)).collect(),
+            _ => offsets.to_vec(),
+        };
+        Some(Self {
+            layout,
+            kernel,
+            blocks,
+            ordered_rows,
+            window,
+            panels,
+            weights,
+            extra,
+            extra_places,
+            shuffles,
+        })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -120,24 +136,29 @@ impl Dense {
         group * self.layout.columns + self.layout.panel(panel).0 * self.layout.lanes
     }
 
-    fn rows_bytes(&self) -> usize {
-        if self.in_place { 0 } else { padded(self.blocks.most() * self.layout.row_stride()) }
+    fn starts_bytes(&self) -> usize {
+        padded(self.blocks.most() * size_of::<u32>())
     }
 
     fn ordered_bytes(&self) -> usize {
         padded(self.ordered_rows * self.layout.shuffle_bytes())
     }
 
-    pub(super) fn scratch_bytes(&self) -> usize {
+    pub(super) fn scratch_bytes(&self, geometry: &Conv2d) -> usize {
         let sums = self.blocks.most() * self.layout.widest() * size_of::<i32>();
-        self.rows_bytes() + self.ordered_bytes() + padded(sums)
+        let band = self.window.band_bytes(geometry, self.blocks.most());
+        band + self.starts_bytes() + self.ordered_bytes() + padded(sums)
     }
 
     pub(super) fn run(&self, isa: Isa, task: &Task<'_>, output: &mut QSlice<'_>, scratch: &mut [u8]) {
-        let (rows, scratch) = scratch.split_at_mut(self.rows_bytes());
+        let band = self.window.band_bytes(task.geometry, self.blocks.most());
+        let (band, scratch) = scratch.split_at_mut(band);
+        let (starts, scratch) = scratch.split_at_mut(self.starts_bytes());
+        let starts = &mut bytemuck::cast_slice_mut(starts)[..self.blocks.most()];
         let (ordered, sums) = scratch.split_at_mut(self.ordered_bytes());
         let sums = &mut sums[..self.blocks.most() * self.layout.widest() * size_of::<i32>()];
-        let mut work = Work { isa, dense: self, task, rows, ordered, sums: bytemuck::cast_slice_mut(sums) };
+        let sums = bytemuck::cast_slice_mut(sums);
+        let mut work = Work { isa, dense: self, task, band, starts, ordered, sums, first: 0 };
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
@@ -198,10 +219,12 @@ struct Blocks {
 }
 
 impl Blocks {
-    fn new(geometry: &Conv2d, row_bytes: usize) -> Self {
+    fn new(geometry: &Conv2d, layout: &Layout, copied: bool) -> Self {
         let pixels = geometry.out_pixels();
-        let block =
-            (BLOCK_BYTES / row_bytes).min(pixels / LEAST_BLOCKS).clamp(BLOCK_PIXELS, MOST_BLOCK_PIXELS);
+        // Several windows read a copied row; where each reads its own, rows are to stay in the first cache.
+        let shared = copied && geometry.kernel_h > 1;
+        let most = if shared { MOST_BLOCK_PIXELS } else { BLOCK_BYTES / layout.row_bytes() };
+        let block = most.min(pixels / LEAST_BLOCKS).clamp(BLOCK_PIXELS, MOST_BLOCK_PIXELS);
         let count = (pixels + block / 2) / block;
         Self { pixels, count: if count > 1 { count.next_multiple_of(2) } else { 1 } }
     }
@@ -221,7 +244,8 @@ impl Blocks {
     }
 }
 
-fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPlace>> {
+/// Where each panel lies, and the offsets of all extra entries.
+fn places<'a>(layout: &Layout, weights: usize, extra: &'a [u32]) -> Option<(Vec<PanelPlace>, &'a [u32])> {
     let count = layout.groups * layout.panels();
     let (counts, offsets) = extra.split_at_checked(count)?;
     let mut places = Vec::with_capacity(count);
@@ -236,13 +260,13 @@ fn places(layout: &Layout, weights: usize, extra: &[u32]) -> Option<Vec<PanelPla
             first: first * layout.lanes,
             vectors,
             weights: weights_at..weights_end,
-            extra: count + extra_at..count + extra_end,
+            extra: extra_at..extra_end,
         });
         (weights_at, extra_at) = (weights_end, extra_end);
     }
     let in_row = |at: &u32| *at as usize + ENTRY_BYTES <= layout.row_bytes();
     let fits = weights_at == weights && extra_at == offsets.len() && offsets.iter().all(in_row);
-    fits.then_some(places)
+    fits.then_some((places, offsets))
 }
 
 /// One run on one thread.
@@ -250,16 +274,20 @@ struct Work<'a> {
     isa: Isa,
     dense: &'a Dense,
     task: &'a Task<'a>,
-    rows: &'a mut [u8],
+    /// Input rows with their padding, where they are copied.
+    band: &'a mut [u8],
+    /// Where each pixel's row starts, in the band or the input, from byte `first` on.
+    starts: &'a mut [u32],
     ordered: &'a mut [u8],
     sums: &'a mut [i32],
+    first: usize,
 }
 
 impl Work<'_> {
     fn pixels(&mut self, pixels: Range<usize>, output: &mut QSlice<'_>) {
         let layout = &self.dense.layout;
+        self.prepare(pixels.clone());
         for group in 0..layout.groups {
-            self.gather(group, pixels.clone());
             for panel in 0..layout.panels() {
                 self.panel(group, panel, pixels.clone(), output);
             }
@@ -268,23 +296,17 @@ impl Work<'_> {
 
     fn single_pixel(&mut self, output: &mut QSlice<'_>) {
         let layout = &self.dense.layout;
-        let mut gathered = None;
+        self.prepare(0..1);
         for unit in self.task.units.clone() {
             let (group, panel) = (unit / layout.panels(), unit % layout.panels());
-            if gathered != Some(group) {
-                self.gather(group, 0..1);
-                gathered = Some(group);
-            }
             self.panel(group, panel, 0..1, output);
         }
     }
 
-    fn gather(&mut self, group: usize, pixels: Range<usize>) {
-        if !self.dense.in_place {
-            let input = (self.task.input, self.task.input_zero);
-            let source = Source::new(self.task.geometry, &self.dense.layout, group, input);
-            source.gather(pixels, self.rows);
-        }
+    fn prepare(&mut self, pixels: Range<usize>) {
+        let input = (self.task.input, self.task.input_zero);
+        let to = (&mut *self.band, &mut *self.starts);
+        self.first = self.dense.window.prepare(self.task.geometry, input, pixels, to);
     }
 
     /// Runs one panel.
@@ -296,11 +318,11 @@ impl Work<'_> {
         }
     }
 
-    /// Runs some rows of one panel; the gathered rows are those from pixel `gathered` on.
+    /// Runs some rows of one panel; what is prepared are those from pixel `prepared` on.
     fn panel_rows(
         &mut self,
         (group, panel): (usize, usize),
-        gathered: usize,
+        prepared: usize,
         pixels: Range<usize>,
         output: &mut QSlice<'_>,
     ) {
@@ -309,27 +331,30 @@ impl Work<'_> {
         let index = group * (dense.panels.len() / layout.groups) + panel;
         let place = &dense.panels[index];
         let (first, vectors) = (place.first, place.vectors);
-        let (input, stride) = if dense.in_place {
-            let in_c = task.geometry.in_c;
-            (&task.input[pixels.start * in_c + group * layout.in_c..], in_c)
-        } else {
-            (&self.rows[(pixels.start - gathered) * layout.row_stride()..], layout.row_stride())
+        let input = if dense.window.is_copied() { &*self.band } else { task.input };
+        let before = pixels.start - prepared;
+        let (skipped, starts) = match dense.window.stride {
+            Some(stride) => (before * stride, Starts::Spaced { count: pixels.len(), stride }),
+            None => (0, Starts::At(&self.starts[before..before + pixels.len()])),
         };
-        let (input, stride) = match layout.shuffle_bytes() {
-            0 => (input, stride),
-            bytes => {
-                let ordered = &mut self.ordered[..pixels.len() * bytes];
-                let order = &dense.shuffles.as_bytes()[index * bytes..][..bytes];
-                kernel::shuffle(self.isa)(input, stride, order, ordered);
-                (&*ordered, bytes)
-            }
+        let start = self.first + skipped + group * layout.in_c * layout.format.element_bytes();
+        let mut rows = Rows {
+            input: &input[start..],
+            starts,
+            runs: &dense.window.runs,
+            run_entries: layout.run_entries(),
         };
+        let bytes = layout.shuffle_bytes();
+        if bytes > 0 {
+            let ordered = &mut self.ordered[..pixels.len() * bytes];
+            let order = &dense.shuffles.as_bytes()[index * bytes..][..bytes];
+            kernel::shuffle(self.isa)(&rows, order, ordered);
+            let starts = Starts::Spaced { count: pixels.len(), stride: bytes };
+            rows = Rows { input: ordered, starts, runs: &[0], run_entries: layout.entries() };
+        }
         let panel = Panel {
-            input,
-            stride,
-            rows: pixels.len(),
-            entries: layout.entries(),
-            extra: &dense.extra.elements()[place.extra.clone()],
+            rows,
+            extra: &dense.extra_places[place.extra.clone()],
             weights: &dense.weights.as_bytes()[place.weights.clone()],
             vectors,
         };

@@ -6,18 +6,72 @@ use super::{
 };
 use crate::isa::Isa;
 
+/// At which byte each row of K starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Starts<'a> {
+    /// So many rows, from the first byte on, so many bytes from one to the next.
+    Spaced {
+        count: usize,
+        stride: usize,
+    },
+    At(&'a [u32]),
+}
+
+impl Starts<'_> {
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Spaced { count, .. } => *count,
+            Self::At(starts) => starts.len(),
+        }
+    }
+
+    /// The start of a row.
+    #[inline]
+    pub(crate) fn of(&self, row: usize) -> usize {
+        match self {
+            Self::Spaced { stride, .. } => row * stride,
+            Self::At(starts) => starts[row] as usize,
+        }
+    }
+
+    fn greatest(&self) -> usize {
+        match self {
+            Self::Spaced { count, stride } => count.saturating_sub(1) * stride,
+            Self::At(starts) => starts.iter().copied().max().map_or(0, |at| at as usize),
+        }
+    }
+}
+
+/// Rows of K, as the format has their elements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) input: &'a [u8],
+    pub(crate) starts: Starts<'a>,
+    /// From there on, at which byte each run of it starts.
+    pub(crate) runs: &'a [u32],
+    /// Entries of a run.
+    pub(crate) run_entries: usize,
+}
+
+impl Rows<'_> {
+    /// The bytes from a row's start on that are read of it, and panics where a row leaves the input.
+    pub(crate) fn check(&self) -> usize {
+        let bytes = Starts::At(self.runs).greatest() + self.run_entries * ENTRY_BYTES;
+        assert!(self.starts.greatest() + bytes <= self.input.len(), "input rows");
+        bytes
+    }
+
+    /// Entries of a row.
+    pub(crate) const fn entries(&self) -> usize {
+        self.runs.len() * self.run_entries
+    }
+}
+
 /// One panel of output channels over some input rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Panel<'a> {
-    /// The rows, as the format has them.
-    pub(crate) input: &'a [u8],
-    /// Bytes from one row to the next.
-    pub(crate) stride: usize,
-    /// Rows.
-    pub(crate) rows: usize,
-    /// Entries of a row.
-    pub(crate) entries: usize,
-    /// The bytes of a row at which entries beyond those read again.
+    pub(crate) rows: Rows<'a>,
+    /// The bytes from a row's start on at which entries beyond those of its runs read.
     pub(crate) extra: &'a [u32],
     /// The weights of all entries: four bytes for each column.
     pub(crate) weights: &'a [u8],
@@ -28,14 +82,12 @@ pub(crate) struct Panel<'a> {
 impl Panel<'_> {
     /// Panics where a kernel of `lanes` columns a vector would leave one of the slices.
     pub(crate) fn check(&self, lanes: usize, outlet: &Outlet<'_>) {
-        let row_bytes = self.entries * ENTRY_BYTES;
-        let input_bytes = (self.rows - 1) * self.stride + row_bytes;
-        assert!(self.rows > 0 && self.input.len() >= input_bytes, "input rows");
+        let row_bytes = self.rows.check();
         assert!(self.extra.iter().all(|at| *at as usize + ENTRY_BYTES <= row_bytes), "extra entries");
         let columns = self.vectors * lanes;
-        let weights = (self.entries + self.extra.len()) * columns * ENTRY_BYTES;
+        let weights = (self.rows.entries() + self.extra.len()) * columns * ENTRY_BYTES;
         assert!(self.weights.len() >= weights, "weights of a panel");
-        outlet.check(self.rows, columns);
+        outlet.check(self.rows.starts.len(), columns);
     }
 }
 
@@ -199,9 +251,8 @@ pub(crate) fn panel(isa: Isa, format: Format) -> Option<PanelKernel> {
     })
 }
 
-/// Orders the sixteens of some rows: takes the rows, bytes from one to the next, and the order; writes rows as long as
-/// the order.
-pub(crate) type ShuffleKernel = fn(&[u8], usize, &[u8], &mut [u8]);
+/// Orders the sixteens of some rows: takes the rows and the order; writes rows as long as the order, one after the other.
+pub(crate) type ShuffleKernel = fn(&Rows<'_>, &[u8], &mut [u8]);
 
 /// The kernel that orders rows of [`Format::Shuffled8`].
 pub(crate) fn shuffle(isa: Isa) -> ShuffleKernel {
@@ -230,14 +281,18 @@ const LANES: usize = 8;
 fn panel_pairs16(panel: &Panel<'_>, outlet: Outlet<'_>) {
     panel.check(LANES, &outlet);
     let weights: &[[[i16; 2]; LANES]] = bytemuck::cast_slice(panel.weights);
-    for (r, sums) in sums_of(outlet).chunks_exact_mut(LANES).take(panel.rows).enumerate() {
-        let row = &panel.input[r * panel.stride..][..panel.entries * ENTRY_BYTES];
-        let row: &[[i16; 2]] = bytemuck::cast_slice(row);
+    let Rows { input, starts, runs, run_entries } = panel.rows;
+    for (row, sums) in sums_of(outlet).chunks_exact_mut(LANES).take(starts.len()).enumerate() {
+        let start = starts.of(row);
         let mut acc = [0i32; LANES];
-        for (a, weights) in row.iter().zip(weights) {
-            let (a0, a1) = (i32::from(a[0]), i32::from(a[1]));
-            for (acc, w) in acc.iter_mut().zip(weights) {
-                *acc += a0 * i32::from(w[0]) + a1 * i32::from(w[1]);
+        for (run, weights) in runs.iter().zip(weights.chunks_exact(run_entries)) {
+            let row = &input[start + *run as usize..][..run_entries * ENTRY_BYTES];
+            let row: &[[i16; 2]] = bytemuck::cast_slice(row);
+            for (a, weights) in row.iter().zip(weights) {
+                let (a0, a1) = (i32::from(a[0]), i32::from(a[1]));
+                for (acc, w) in acc.iter_mut().zip(weights) {
+                    *acc += a0 * i32::from(w[0]) + a1 * i32::from(w[1]);
+                }
             }
         }
         sums.copy_from_slice(&acc);

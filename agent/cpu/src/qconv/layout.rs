@@ -1,6 +1,6 @@
 //! How the weights of a dense convolution lie: panels of output channels, entries of four bytes of K.
 
-use super::{gather::CHUNK, kernel::LINE_CHANNELS};
+use super::kernel::LINE_CHANNELS;
 use crate::{geometry::Conv2d, isa::Isa};
 
 /// What an entry of four bytes of an input row is multiplied with.
@@ -74,8 +74,10 @@ pub(crate) struct Layout {
     pub(crate) columns: usize,
     /// Input channels of one group.
     pub(crate) in_c: usize,
-    /// Elements of K.
-    pub(crate) k: usize,
+    /// Kernel taps whose channels lie side by side in the input: a run of K.
+    pub(crate) run_taps: usize,
+    /// Runs of K.
+    pub(crate) runs: usize,
     pub(crate) groups: usize,
 }
 
@@ -91,23 +93,37 @@ impl Layout {
             Isa::NeonDotprod | Isa::NeonI8mm => (4, 4),
         };
         let in_c = geometry.in_c / geometry.groups;
+        let taps = geometry.kernel_h * geometry.kernel_w;
+        let run_taps = if geometry.dilation_w == 1 && geometry.groups == 1 { geometry.kernel_w } else { 1 };
         Self {
             format,
             lanes,
             most,
             columns: geometry.out_c / geometry.groups,
             in_c,
-            k: geometry.kernel_h * geometry.kernel_w * in_c,
+            run_taps,
+            runs: taps / run_taps,
             groups: geometry.groups,
+        }
+    }
+
+    /// Entries that hold a run of K.
+    pub(crate) const fn run_entries(&self) -> usize {
+        let run = self.run_taps * self.in_c;
+        match self.format {
+            Format::Shuffled8 => run.div_ceil(SHUFFLED) * (SHUFFLED / ENTRY_BYTES),
+            _ => run.div_ceil(self.format.elements()),
         }
     }
 
     /// Entries that hold all of K.
     pub(crate) const fn entries(&self) -> usize {
-        match self.format {
-            Format::Shuffled8 => self.k.div_ceil(SHUFFLED) * (SHUFFLED / ENTRY_BYTES),
-            _ => self.k.div_ceil(self.format.elements()),
-        }
+        self.runs * self.run_entries()
+    }
+
+    /// Weights of one output channel.
+    pub(crate) const fn column_weights(&self) -> usize {
+        self.runs * self.run_taps * self.in_c
     }
 
     /// Bytes that say how a panel orders the elements of a row.
@@ -121,11 +137,6 @@ impl Layout {
     /// Bytes of an input row, as the kernel reads it.
     pub(crate) const fn row_bytes(&self) -> usize {
         self.entries() * ENTRY_BYTES
-    }
-
-    /// Bytes from one gathered row to the next: copies may reach beyond a row's end.
-    pub(crate) const fn row_stride(&self) -> usize {
-        self.row_bytes() + CHUNK * ENTRY_BYTES / self.format.elements()
     }
 
     const fn vectors(&self) -> usize {

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `spec` | what a layer is made from, and where its results go |
 //! | `layout`, `pack`, `order` | how dense weights lie, and their packing |
-//! | `gather` | the input rows that dense kernels read |
 //! | `dense` | the run of dense layers, grouped ones included |
 //! | `depthwise` | the run of layers that convolve each channel on its own |
 //! | `shape`, `strands` | how these are cut up, and the input that they read |
+//! | `window` | where the input rows that dense kernels read lie |
 //! | `kernel` | the choice of kernels, and the portable ones |
 //! | `finish` | bias, requantisation, clamping, the residual sum |
 //! | `parts` | a layer as plain numbers and packed bytes |
@@ -15,7 +15,6 @@
 mod dense;
 mod depthwise;
 pub(crate) mod finish;
-mod gather;
 pub(crate) mod kernel;
 pub(crate) mod layout;
 mod order;
@@ -26,6 +25,7 @@ mod spec;
 mod strands;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use spec::{Dynamic, QConvSpec, QOutput, QSlice, Residual};
 
@@ -154,7 +154,7 @@ impl QConv {
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {
         let method = match &self.method {
-            Method::Dense(dense) => dense.scratch_bytes(),
+            Method::Dense(dense) => dense.scratch_bytes(&self.geometry),
             Method::Depthwise(depthwise) => depthwise.scratch_bytes(),
         };
         crate::packed::ALIGNMENT_BYTES + method + self.dynamic_bytes()

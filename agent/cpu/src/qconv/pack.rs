@@ -76,7 +76,7 @@ struct Columns {
     width: usize,
     /// Elements of K, padded to those of whole entries.
     k: usize,
-    /// `[column][element]`, elements in the order (kernel row, kernel column, input channel).
+    /// `[column][element]`, elements in the order (kernel row, kernel column, input channel), each run padded to whole entries.
     weights: Vec<i16>,
 }
 
@@ -84,14 +84,16 @@ impl Columns {
     fn new(layout: &Layout, spec: &QConvSpec<'_>, (group, panel): (usize, usize)) -> Self {
         let (first, vectors) = layout.panel(panel);
         let (first, width) = (first * layout.lanes, vectors * layout.lanes);
-        let k = layout.entries() * layout.format.elements();
-        let taps = layout.k / layout.in_c;
+        let (k, run) =
+            (layout.entries() * layout.format.elements(), layout.run_entries() * layout.format.elements());
+        let taps = layout.runs * layout.run_taps;
         let mut weights = vec![0; width * k];
         let columns = (group * layout.columns + first..(group + 1) * layout.columns).take(width);
         for (to, column) in weights.chunks_exact_mut(k).zip(columns) {
-            let from = &spec.weights[column * layout.k..][..layout.k];
-            for (tap, to) in to.chunks_mut(layout.in_c).take(taps).enumerate() {
-                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(taps)) {
+            let from = &spec.weights[column * layout.column_weights()..][..layout.column_weights()];
+            for tap in 0..taps {
+                let at = tap / layout.run_taps * run + tap % layout.run_taps * layout.in_c;
+                for (to, from) in to[at..][..layout.in_c].iter_mut().zip(from[tap..].iter().step_by(taps)) {
                     *to = *from;
                 }
             }

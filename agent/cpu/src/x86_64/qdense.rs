@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     isa::Isa,
-    qconv::kernel::{Outlet, Panel},
+    qconv::kernel::{Outlet, Panel, Rows, Starts},
 };
 use std::arch::x86_64::*;
 
@@ -22,20 +22,29 @@ macro_rules! panel_kernel {
     ) => {
         $(#[$doc])*
         pub(crate) fn $name(panel: &Panel<'_>, outlet: Outlet<'_>) {
-            /// Sums of `R` rows from `row` on.
+            /// Sums of `R` rows from `row` on; `SPACED` ones are `stride` bytes from each other.
             ///
             /// # Safety
-            /// The panel has been checked for this outlet, has `V` vectors, and at least `row + R` rows.
+            /// The panel has been checked for this outlet, has `V` vectors, and at least `row + R` rows; the stride is
+            /// theirs.
             #[target_feature(enable = $features)]
-            unsafe fn tile<const R: usize, const V: usize>(
+            unsafe fn tile<const R: usize, const V: usize, const SPACED: bool>(
                 panel: &Panel<'_>,
                 row: usize,
+                stride: usize,
                 to: &$to,
             ) {
                 // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
                 // the extra entries' offsets, and there is a bias for every column.
                 unsafe {
-                    let input = panel.input.as_ptr().add(row * panel.stride);
+                    let Rows { input, starts, runs, run_entries } = panel.rows;
+                    let first = input.as_ptr().add(starts.of(row));
+                    let mut each = [first; R];
+                    if !SPACED {
+                        for r in 1..R {
+                            each[r] = input.as_ptr().add(starts.of(row + r));
+                        }
+                    }
                     let mut weights = panel.weights.as_ptr();
                     // One row's sums are a single chain of additions otherwise.
                     let split = if R == 1 { 2 } else { 1 };
@@ -52,26 +61,30 @@ macro_rules! panel_kernel {
                             w[v] = $load(weights.add(v * $lanes * ENTRY_BYTES).cast());
                         }
                         for r in 0..R {
-                            let a = input.add(r * panel.stride + at).cast::<i32>().read_unaligned();
+                            // Few registers hold rows of equal distances.
+                            let row = if SPACED { first.add(r * stride) } else { each[r] };
+                            let a = row.add(at).cast::<i32>().read_unaligned();
                             let a = $row(a);
                             for v in 0..V {
                                 acc[r][v] = $dot(acc[r][v], a, w[v]);
                             }
                         }
                     };
-                    let mut entry = 0;
-                    while entry + split <= panel.entries {
-                        for acc in acc.iter_mut().take(split) {
-                            step(acc, entry * ENTRY_BYTES, weights);
+                    for run in runs {
+                        let (mut at, end) = (*run as usize, *run as usize + run_entries * ENTRY_BYTES);
+                        while at + split * ENTRY_BYTES <= end {
+                            for acc in acc.iter_mut().take(split) {
+                                step(acc, at, weights);
+                                weights = weights.add(V * $lanes * ENTRY_BYTES);
+                                at += ENTRY_BYTES;
+                            }
+                        }
+                        if R == 1 && at < end {
+                            step(&mut acc[1], at, weights);
                             weights = weights.add(V * $lanes * ENTRY_BYTES);
-                            entry += 1;
                         }
                     }
                     let [acc, others] = &mut acc;
-                    if R == 1 && entry < panel.entries {
-                        step(others, entry * ENTRY_BYTES, weights);
-                        weights = weights.add(V * $lanes * ENTRY_BYTES);
-                    }
                     for at in panel.extra {
                         step(acc, *at as usize, weights);
                         weights = weights.add(V * $lanes * ENTRY_BYTES);
@@ -86,16 +99,16 @@ macro_rules! panel_kernel {
             }
 
             /// # Safety
-            /// The panel has been checked for this outlet.
+            /// The panel has been checked for this outlet; its rows are `stride` bytes from each other if they are `SPACED`.
             #[target_feature(enable = $features)]
-            unsafe fn all(panel: &Panel<'_>, to: &$to) {
-                let mut row = 0;
+            unsafe fn all<const SPACED: bool>(panel: &Panel<'_>, stride: usize, to: &$to) {
+                let (mut row, rows) = (0, panel.rows.starts.len());
                 match panel.vectors {
                     $($vectors => {
                         $(
-                            while panel.rows - row >= $rows {
+                            while rows - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
-                                unsafe { tile::<$rows, $vectors>(panel, row, to) };
+                                unsafe { tile::<$rows, $vectors, SPACED>(panel, row, stride, to) };
                                 row += $rows;
                             }
                         )*
@@ -108,7 +121,12 @@ macro_rules! panel_kernel {
             panel.check($lanes, &outlet);
             // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
-            unsafe { all(panel, &$outlet(outlet)) }
+            unsafe {
+                match panel.rows.starts {
+                    Starts::Spaced { stride, .. } => all::<true>(panel, stride, &$outlet(outlet)),
+                    Starts::At(_) => all::<false>(panel, 0, &$outlet(outlet)),
+                }
+            }
         }
     };
 }
