@@ -145,8 +145,17 @@ impl<'a> Memory<'a> {
                     }
                 });
             }
-            Layer::Lut(table) => {
-                let input = self.bytes(0);
+            Layer::QBroadcast(q, [min, max], broadcast) => {
+                let operands = [self.bytes(0), self.bytes(1)];
+                self.elements(broadcast.row_len(), output, scratch, |at, out| {
+                    qbinary::qbinary_broadcast(isa, q, broadcast, operands, at, out);
+                    if (*min, *max) != (0, 255) {
+                        out.iter_mut().for_each(|byte| *byte = (*byte).clamp(*min, *max));
+                    }
+                });
+            }
+            Layer::Lut(table, place) => {
+                let input = self.bytes(*place);
                 self.elements(1, output, scratch, |at, out| lut::lut(isa, table, &input[at], out));
             }
             Layer::Flip => {

@@ -5,12 +5,12 @@ use crate::{
     isa::Isa,
     pointwise::{
         Quantisation,
-        binary::Binary,
+        binary::{self, Binary},
         broadcast::Broadcast,
         layout::Strided,
         lut,
         pool::Pool2d,
-        qbinary::{QBinary, QOperation},
+        qbinary::{self, QBinary, QOperation},
         qpool::GlobalAverage,
         qsoftmax::QSoftmax,
         resize::{Axis, Coordinates, Linear, Nearest},
@@ -22,33 +22,81 @@ use std::sync::Arc;
 use whimbrel_infer::{
     CompileError, Datatype, Single,
     plan::{
-        self, Activation, Layout, Operation, Plan, Pool, QConvOutput, QPair, QResidual, Quant, Resize, Step,
+        self, Activation, Layout, MapFunction, Operation, Place, Plan, Pool, QConvOutput, QPair, QResidual,
+        Quant, Resize, Step,
     },
 };
 
 /// A step's work, with everything in it that does not depend on a run.
 pub(super) enum Layer {
-    QConv { conv: Box<qconv::QConv>, into: Datatype },
-    Conv { conv: Box<fconv::Conv>, after: Option<Unary> },
-    MatMul { product: Box<fconv::MatMul>, macs: u64 },
-    Quantise { q: Quantisation, relay: Option<Relay> },
-    Dequantise { q: Quantisation, relay: Option<Relay> },
+    QConv {
+        conv: Box<qconv::QConv>,
+        into: Datatype,
+    },
+    Conv {
+        conv: Box<fconv::Conv>,
+        after: Option<Unary>,
+    },
+    MatMul {
+        product: Box<fconv::MatMul>,
+        macs: u64,
+    },
+    Quantise {
+        q: Quantisation,
+        relay: Option<Relay>,
+    },
+    Dequantise {
+        q: Quantisation,
+        relay: Option<Relay>,
+    },
     QBinary(QBinary, [u8; 2]),
-    Lut(Box<lut::Table>),
-    QSoftmax { softmax: QSoftmax, row_len: usize },
-    MaxPool { pool: Pool2d, floats: bool },
+    QBroadcast(QBinary, [u8; 2], Box<Broadcast>),
+    /// Of this input.
+    Lut(Box<lut::Table>, usize),
+    QSoftmax {
+        softmax: QSoftmax,
+        row_len: usize,
+    },
+    MaxPool {
+        pool: Pool2d,
+        floats: bool,
+    },
     AveragePool(Pool2d),
-    QAveragePool { pool: Pool2d, from: Quantisation, to: Quantisation },
+    QAveragePool {
+        pool: Pool2d,
+        from: Quantisation,
+        to: Quantisation,
+    },
     QGlobalAverage(GlobalAverage),
-    Binary { kind: Binary, shape: Meeting, after: Option<Unary> },
+    Binary {
+        kind: Binary,
+        shape: Meeting,
+        after: Option<Unary>,
+    },
     Unary(Unary),
-    Softmax { row_len: usize, log: bool },
-    Concat { outer: usize, inner_bytes: Vec<usize> },
-    Transpose { kind: Transpose, element_bytes: usize },
+    Softmax {
+        row_len: usize,
+        log: bool,
+    },
+    Concat {
+        outer: usize,
+        inner_bytes: Vec<usize>,
+    },
+    Transpose {
+        kind: Transpose,
+        element_bytes: usize,
+    },
     Flip,
-    Nearest { maps: [Vec<u32>; 2], shape: [usize; 3], element_bytes: usize },
+    Nearest {
+        maps: [Vec<u32>; 2],
+        shape: [usize; 3],
+        element_bytes: usize,
+    },
     Linear(Linear),
-    Single { single: Arc<Single>, types: Vec<(Datatype, Vec<usize>)> },
+    Single {
+        single: Arc<Single>,
+        types: Vec<(Datatype, Vec<usize>)>,
+    },
 }
 
 /// A change between channels-first and channels-last on the way.
@@ -113,7 +161,9 @@ impl Layer {
             }
             Operation::QAdd(pair) => Self::QBinary(qbinary(QOperation::Add, pair), [pair.min, pair.max]),
             Operation::QMul(pair) => Self::QBinary(qbinary(QOperation::Mul, pair), [pair.min, pair.max]),
-            Operation::Map(map) => Self::Lut(Box::new(table(map))),
+            Operation::QBroadcast(broadcast) => qbroadcast(isa, plan, step, broadcast)
+                .ok_or_else(|| refuse("its operands broadcast over too many axes"))?,
+            Operation::Map(map) => Self::Lut(Box::new(table(isa, map)), 0),
             Operation::QSoftmax { input_scale, output, signed } => {
                 let row_len = row_len(plan, step);
                 let from = Quantisation { scale: *input_scale, zero: 0, signed: *signed };
@@ -203,10 +253,16 @@ fn qconv(isa: Isa, conv: &plan::QConv) -> qconv::QConv {
     )
 }
 
-fn table(map: &plan::QMap) -> lut::Table {
+fn table(isa: Isa, map: &plan::QMap) -> lut::Table {
     let (from, to) = (quantisation(map.from, false), quantisation(map.to, false));
     let table = match map.function {
-        Some(function) => lut::of(from, to, unary(function)),
+        Some(MapFunction::Unary(function)) => lut::of(from, to, unary(function)),
+        Some(MapFunction::Scalar { kind, number, number_first }) => lut::table(from, to, |value| {
+            let (a, b) = if number_first { (number, value) } else { (value, number) };
+            let mut out = [0.0];
+            binary::binary(isa, binary_kind(kind), &[a], &[b], &mut out);
+            out[0]
+        }),
         None => lut::requantise(from, to),
     };
     table.map(|byte| byte.clamp(map.min, map.max))
@@ -236,6 +292,33 @@ fn qbinary(operation: QOperation, pair: &QPair) -> QBinary {
         b: quantisation(pair.b, pair.signed),
         out: quantisation(pair.out, pair.signed),
     }
+}
+
+/// A pair that broadcasts: a table where one operand is a single constant byte.
+fn qbroadcast(isa: Isa, plan: &Plan, step: &Step, broadcast: &plan::QBroadcast) -> Option<Layer> {
+    let plan::QBroadcast { pair, sum, shapes: [a, b] } = broadcast;
+    let q = qbinary(if *sum { QOperation::Add } else { QOperation::Mul }, pair);
+    let one = |place: usize| match &plan.buffer(*step.inputs.get(place)?).place {
+        Place::Constant(tensor) if tensor.len() == 1 => tensor.as_le_bytes()?.first().copied(),
+        _ => None,
+    };
+    let every: [u8; 256] = std::array::from_fn(|byte| byte as u8);
+    let mut table = [0; 256];
+    let input = match (one(0), one(1)) {
+        (_, Some(b)) => {
+            qbinary::qbinary(isa, &q, &every, &[b], &mut table);
+            0
+        }
+        (Some(a), None) => {
+            qbinary::qbinary(isa, &q, &[a], &every, &mut table);
+            1
+        }
+        (None, None) => {
+            let broadcast = Box::new(Broadcast::new(a, b)?);
+            return Some(Layer::QBroadcast(q, [pair.min, pair.max], broadcast));
+        }
+    };
+    Some(Layer::Lut(Box::new(table.map(|byte| byte.clamp(pair.min, pair.max))), input))
 }
 
 fn matmul(isa: Isa, product: &plan::MatMul) -> fconv::MatMul {

@@ -93,14 +93,14 @@ impl Block {
         // SAFETY: the caller's.
         unsafe {
             let mut orders = [_mm256_setzero_si256(); N];
-            for n in 0..N {
-                orders[n] = _mm256_loadu_si256(self.order.add(n * WIDE).cast());
+            for (n, order) in orders.iter_mut().enumerate() {
+                *order = _mm256_loadu_si256(self.order.add(n * WIDE).cast());
             }
             for row in 0..rows {
                 let (from, to) = (from.add(start(row)), self.to.add(row * self.stride));
-                for n in 0..N {
+                for (n, order) in orders.iter().enumerate() {
                     let bytes = _mm256_loadu_si256(from.add(n * WIDE).cast());
-                    _mm256_storeu_si256(to.add(n * WIDE).cast(), _mm256_shuffle_epi8(bytes, orders[n]));
+                    _mm256_storeu_si256(to.add(n * WIDE).cast(), _mm256_shuffle_epi8(bytes, *order));
                 }
             }
         }

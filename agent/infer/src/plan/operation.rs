@@ -21,6 +21,8 @@ pub enum Operation {
     QAdd(QPair),
     /// Product of two byte tensors. Inputs: a, b.
     QMul(QPair),
+    /// The same of two byte tensors that broadcast. Inputs: a, b.
+    QBroadcast(QBroadcast),
     /// Each byte dequantised, mapped, quantised again.
     Map(QMap),
     /// Softmax of bytes along the last axis.
@@ -220,11 +222,38 @@ pub struct QMap {
     /// What the output's bytes mean.
     pub to: Quant,
     /// What is done in between; nothing where only the meaning changes.
-    pub function: Option<Unary>,
+    pub function: Option<MapFunction>,
     /// Least byte of the result.
     pub min: u8,
     /// Greatest byte of the result.
     pub max: u8,
+}
+
+/// What is done with a dequantised byte.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MapFunction {
+    /// A function of it.
+    Unary(Unary),
+    /// An operator of it and a number, which may be the first operand.
+    Scalar {
+        /// Which operator.
+        kind: BinaryKind,
+        /// The number.
+        number: f32,
+        /// Whether the number is the first operand.
+        number_first: bool,
+    },
+}
+
+/// A sum or product of two byte tensors that broadcast, over physical axes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QBroadcast {
+    /// What the bytes mean.
+    pub pair: QPair,
+    /// A sum, or else a product.
+    pub sum: bool,
+    /// Physical sizes of both operands, slowest axis first: the result's, or 1 where the operand is repeated.
+    pub shapes: [Vec<usize>; 2],
 }
 
 /// A sum of a step's own bytes and another tensor's.

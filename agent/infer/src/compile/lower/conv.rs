@@ -13,6 +13,10 @@ use std::sync::Arc;
 
 const LAST: Layout = Layout::ChannelsLast;
 
+/// How many times larger than the input its padded form may be, where it is more than so many pixels.
+const PADDED_MAX: usize = 16;
+const PADDED_PIXELS: usize = 1 << 16;
+
 /// A product of bytes with constant weights, whose output is still to be decided.
 pub(super) struct QProduct {
     pub(super) geometry: Conv2d,
@@ -71,6 +75,12 @@ impl Lower<'_> {
         let [stride_h, stride_w] = two(&strides);
         let [dilation_h, dilation_w] = two(&dilations);
         let groups = placed.node.attributes.int("group").unwrap_or(1);
+        // Kernels may copy input rows with their padding.
+        let padded = (in_h.checked_add(before[0])?.checked_add(after[0])?)
+            .checked_mul(in_w.checked_add(before[1])?.checked_add(after[1])?)?;
+        if padded > (in_h * in_w).saturating_mul(PADDED_MAX).max(PADDED_PIXELS) {
+            return None;
+        }
         Some(Conv2d {
             batch: x[0],
             in_h,
@@ -312,7 +322,7 @@ impl Lower<'_> {
     }
 
     /// The BatchNormalization that alone reads a value, as scale and shift per channel.
-    fn normalisation(&self, id: ValueId) -> Option<(usize, Vec<f32>, Vec<f32>)> {
+    pub(super) fn normalisation(&self, id: ValueId) -> Option<(usize, Vec<f32>, Vec<f32>)> {
         let reader = self.only_reader(id)?;
         let placed = self.placed(reader);
         if placed.node.op != "BatchNormalization" || placed.node.attributes.flag("training_mode") {
@@ -324,9 +334,7 @@ impl Lower<'_> {
 
     /// `y = x * scale + shift` per channel of a BatchNormalization.
     pub(super) fn scale_and_shift(&self, placed: &Placed) -> Option<(Vec<f32>, Vec<f32>)> {
-        let part = |place: usize| -> Option<Vec<f32>> {
-            Some(self.constant(input(placed, place)?)?.values::<f32>().ok()?.collect())
-        };
+        let part = |place: usize| self.floats(input(placed, place)?);
         let (gamma, beta, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
         let epsilon = placed.node.attributes.float("epsilon").unwrap_or(1e-5);
         let same = [&beta, &mean, &variance].iter().all(|v| v.len() == gamma.len());

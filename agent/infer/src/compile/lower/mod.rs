@@ -13,6 +13,7 @@
 //! | `pointwise` | element-wise operators and softmax |
 //! | `movement` | operators that move elements |
 //! | `pool` | pooling and resizing |
+//! | `upsample` | transposed convolutions |
 
 mod conv;
 mod forms;
@@ -21,6 +22,7 @@ mod movement;
 mod pointwise;
 mod pool;
 mod quant;
+mod upsample;
 
 use super::{
     CompileError,
@@ -144,6 +146,7 @@ impl<'a> Lower<'a> {
             "QuantizeLinear" | "com.microsoft.QuantizeLinear" => self.quantise(index)?,
             "DequantizeLinear" | "com.microsoft.DequantizeLinear" => self.dequantise(index)?,
             "Conv" | "QLinearConv" | "ConvInteger" => self.convolution(index)?,
+            "ConvTranspose" => self.transposed_convolution(index)?,
             "Gemm" | "MatMul" | "QLinearMatMul" | "MatMulInteger" | "com.microsoft.QGemm" => {
                 self.product(index)?
             }
@@ -206,7 +209,9 @@ impl<'a> Lower<'a> {
 
     fn view(&self, id: ValueId) -> View {
         let value = self.value(id);
-        View { datatype: value.datatype, shape: value.shape.clone(), constant: value.constant.clone() }
+        let dequantised = || self.as_weights(id)?.to_floats(self).ok().map(Arc::new);
+        let constant = value.constant.clone().or_else(dequantised);
+        View { datatype: value.datatype, shape: value.shape.clone(), constant }
     }
 
     fn emit(&mut self, operation: Operation, inputs: Vec<BufferId>, outputs: Vec<BufferId>, node: &Node) {

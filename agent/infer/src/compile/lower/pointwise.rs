@@ -11,7 +11,8 @@ use super::{
 use crate::{
     datatype::Datatype,
     plan::{
-        Activation, Binary, BinaryKind, Buffer, BufferId, Layout, Operation, Place, QMap, QPair, Quant, Unary,
+        Activation, Binary, BinaryKind, Buffer, BufferId, Layout, MapFunction, Operation, Place, QBroadcast,
+        QMap, QPair, Quant, Unary,
     },
     rules,
     tensor::Tensor,
@@ -78,7 +79,7 @@ impl Lower<'_> {
             return Ok(false);
         };
         if let (Some((q, before)), Some(sink)) = (self.as_bytes(x), self.sink(out)) {
-            return self.map_bytes(placed, (q, before), unary, &sink);
+            return self.map_bytes(placed, (q, before), MapFunction::Unary(unary), &sink);
         }
         let form = Form { layout: self.layout_of(x), shifted: false };
         let from = self.want(x, form)?;
@@ -91,13 +92,14 @@ impl Lower<'_> {
         &mut self,
         placed: &Placed,
         (q, from): (ValueId, Quant),
-        function: Unary,
+        function: MapFunction,
         sink: &Sink,
     ) -> Lowered<bool> {
         let layout = self.layout_of(q);
         let input = self.want(q, self.bytes_form(q, layout))?;
         let to = self.make(sink.q, self.bytes_form(sink.q, layout));
-        let map = QMap { from, to: sink.quant, function: Some(function), min: sink.min, max: sink.max };
+        let function = Some(function);
+        let map = QMap { from, to: sink.quant, function, min: sink.min, max: sink.max };
         self.emit(Operation::Map(map), vec![input], vec![to], &placed.node);
         self.claim(&sink.nodes);
         Ok(true)
@@ -109,7 +111,7 @@ impl Lower<'_> {
         let after = self.quant(input(placed, 3), input(placed, 4), self.value(out).datatype);
         let (Some(before), Some(after)) = (before, after) else { return Ok(false) };
         let sink = Sink { q: out, quant: after, min: 0, max: 255, nodes: Vec::new() };
-        self.map_bytes(placed, (x, before), unary, &sink)
+        self.map_bytes(placed, (x, before), MapFunction::Unary(unary), &sink)
     }
 
     /// Add or Mul with bytes on every side.
@@ -165,7 +167,6 @@ impl Lower<'_> {
         Ok(true)
     }
 
-    /// Bytes that broadcast are dequantised, combined and quantised again.
     fn broadcast_pair(
         &mut self,
         placed: &Placed,
@@ -174,32 +175,30 @@ impl Lower<'_> {
         sink: &Sink,
         sum: bool,
     ) -> Lowered<bool> {
-        let shape = self.shape(sink.q).to_vec();
+        let shape = self.shape(sink.q);
         let layout = [a.0, b.0]
             .iter()
-            .find(|id| self.shape(**id) == shape.as_slice())
+            .find(|id| self.shape(**id) == shape)
             .map_or(Layout::Rows, |id| self.layout_of(*id));
         let mut inputs = Vec::new();
-        for (id, quant) in [a, b] {
-            let own = if self.shape(id) == shape.as_slice() { layout } else { Layout::Rows };
-            let bytes = self.want(id, self.bytes_form(id, own))?;
-            let floats = self.scratch(Datatype::Fp32, self.shape(id).to_vec(), own);
-            self.emit(Operation::Dequantise(quant), vec![bytes], vec![floats], &placed.node);
-            inputs.push(floats);
+        let mut shapes = Vec::new();
+        for (id, _) in [a, b] {
+            // With as many axes, an operand lies as the result does.
+            let aligned =
+                [&vec![1; shape.len().saturating_sub(self.shape(id).len())], self.shape(id)].concat();
+            let own = if self.shape(id).len() == shape.len() { layout } else { Layout::Rows };
+            if own != layout && !is_same_order(&aligned) {
+                return Ok(false);
+            }
+            inputs.push(self.want(id, self.bytes_form(id, own))?);
+            shapes.push(physical(&aligned, layout));
         }
-        let kind = if sum { BinaryKind::Add } else { BinaryKind::Mul };
-        let shapes = [self.shape(a.0).to_vec(), self.shape(b.0).to_vec()];
-        let binary = broadcasting(kind, &shapes, &shape, layout, Activation::None);
-        let floats = self.scratch(Datatype::Fp32, shape, layout);
-        self.emit(Operation::Binary(binary), inputs, vec![floats], &placed.node);
         let to = self.make(sink.q, self.bytes_form(sink.q, layout));
-        self.emit(Operation::Quantise(sink.quant), vec![floats], vec![to], &placed.node);
-        if (sink.min, sink.max) != (0, 255) {
-            let clamped = self.make(sink.q, self.bytes_form(sink.q, layout));
-            let Sink { quant, min, max, .. } = *sink;
-            let map = QMap { from: quant, to: quant, function: None, min, max };
-            self.emit(Operation::Map(map), vec![to], vec![clamped], &placed.node);
-        }
+        let signed = self.value(sink.q).datatype == Datatype::Int8;
+        let pair = QPair { a: a.1, b: b.1, out: sink.quant, min: sink.min, max: sink.max, signed };
+        let [first, second] = [shapes.remove(0), shapes.remove(0)];
+        let operation = Operation::QBroadcast(QBroadcast { pair, sum, shapes: [first, second] });
+        self.emit(operation, inputs, vec![to], &placed.node);
         self.claim(&sink.nodes);
         Ok(true)
     }
@@ -241,6 +240,9 @@ impl Lower<'_> {
         let (Some(a), Some(b), Some(out)) = (input(placed, 0), input(placed, 1), output(placed)) else {
             return Ok(false);
         };
+        if let Some((bytes, function, sink)) = self.with_number(kind, [a, b], out) {
+            return self.map_bytes(placed, bytes, function, &sink);
+        }
         let floats = [a, b, out].iter().all(|id| self.value(*id).datatype == Datatype::Fp32);
         let shape = self.shape(out);
         let broadcasts = rules::broadcast([self.shape(a), self.shape(b)]).is_ok_and(|s| s == shape);
@@ -262,6 +264,25 @@ impl Lower<'_> {
         self.emit(Operation::Binary(binary), inputs, vec![to], &placed.node);
         self.claim(&nodes);
         Ok(true)
+    }
+
+    /// Bytes and a number that a binary operator makes bytes of.
+    fn with_number(
+        &self,
+        kind: BinaryKind,
+        operands: [ValueId; 2],
+        out: ValueId,
+    ) -> Option<((ValueId, Quant), MapFunction, Sink)> {
+        let bytes = operands.map(|id| self.as_bytes(id).filter(|(q, _)| self.constant(*q).is_none()));
+        let number_first = bytes[0].is_none();
+        let number = operands[usize::from(!number_first)];
+        let bytes = bytes[usize::from(number_first)]?;
+        let number = match self.floats(number)?.as_slice() {
+            [one] if self.shape(number).len() <= self.shape(out).len() => *one,
+            _ => return None,
+        };
+        let sink = self.sink(out).filter(|_| self.shape(bytes.0) == self.shape(out))?;
+        Some((bytes, MapFunction::Scalar { kind, number, number_first }, sink))
     }
 
     /// BatchNormalization that no convolution takes in: a product and a sum per channel.
