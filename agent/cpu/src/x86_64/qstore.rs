@@ -137,10 +137,7 @@ pub(super) unsafe fn store_avx2<const R: usize, const V: usize>(
     // SAFETY: the caller's: `R` rows of `V` vectors are there, or parameters for as many and `to.columns` results.
     unsafe {
         if !to.plain {
-            for (r, sums) in sums.iter().enumerate() {
-                store_other_avx2(*sums, row + r, to);
-            }
-            return;
+            return store_other_avx2(sums, row, to);
         }
         let output = to.output.add(row * to.stride);
         if V == 2 && to.columns == 16 {
@@ -207,30 +204,38 @@ unsafe fn rounded_avx2(sums: __m256i, v: usize, to: &Store256) -> __m256i {
 /// Stores sums as they are, or with a residual sum, or with products that may leave i32.
 ///
 /// # Safety
-/// The outlet has been checked for that row and `V` vectors of eight.
+/// As [`store_avx2`].
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store_other_avx2<const V: usize>(sums: [__m256i; V], row: usize, to: &Store256) {
-    // SAFETY: the caller's: a row of `V` vectors is there, or parameters for as many and `to.columns` results.
+unsafe fn store_other_avx2<const R: usize, const V: usize>(
+    sums: [[__m256i; V]; R],
+    row: usize,
+    to: &Store256,
+) {
+    // SAFETY: the caller's: `R` rows of `V` vectors are there, or parameters for as many and `to.columns` results.
     unsafe {
         if !to.sums.is_null() {
-            for (v, sums) in sums.iter().enumerate() {
-                _mm256_storeu_si256(to.sums.add((row * V + v) * 8).cast(), *sums);
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sums) in sums.iter().enumerate() {
+                    _mm256_storeu_si256(to.sums.add(((row + r) * V + v) * 8).cast(), *sums);
+                }
             }
             return;
         }
-        for v in (0..V).step_by(2) {
-            let pair = usize::from(v + 1 < V);
-            let at = row * to.stride + v * 8;
-            let count = (to.columns - v * 8).min(8 + 8 * pair);
-            let mut a = scaled_avx2(sums[v], v, to);
-            let mut b = scaled_avx2(sums[v + pair], v + pair, to);
-            if let Some(sum) = &to.sum {
-                let other = load_bytes(sum.other.add(at), count);
-                a = added_avx2(a, _mm256_cvtepu8_epi32(other), to.low, sum);
-                b = added_avx2(b, _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(other)), to.low, sum);
+        for (r, sums) in sums.iter().enumerate() {
+            for v in (0..V).step_by(2) {
+                let pair = usize::from(v + 1 < V);
+                let at = (row + r) * to.stride + v * 8;
+                let count = (to.columns - v * 8).min(8 + 8 * pair);
+                let mut a = scaled_avx2(sums[v], v, to);
+                let mut b = scaled_avx2(sums[v + pair], v + pair, to);
+                if let Some(sum) = &to.sum {
+                    let other = load_bytes(sum.other.add(at), count);
+                    a = added_avx2(a, _mm256_cvtepu8_epi32(other), to.low, sum);
+                    b = added_avx2(b, _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(other)), to.low, sum);
+                }
+                store_bytes(narrow(a, b, to), to.output.add(at), count);
             }
-            store_bytes(narrow(a, b, to), to.output.add(at), count);
         }
     }
 }
@@ -335,10 +340,7 @@ pub(super) unsafe fn store_avx512<const R: usize, const V: usize>(
     // SAFETY: the caller's: `R` rows of `V` vectors are there, or parameters for as many and `to.columns` results.
     unsafe {
         if !to.plain {
-            for (r, sums) in sums.iter().enumerate() {
-                store_other_avx512(*sums, row + r, to);
-            }
-            return;
+            return store_other_avx512(sums, row, to);
         }
         for v in 0..V {
             let mask = ((1u32 << (to.columns - v * 16).min(16)) - 1) as u16;
@@ -364,27 +366,35 @@ fn narrow_avx512(value: __m512i, to: &Store512) -> __m128i {
 /// As [`store_other_avx2`].
 ///
 /// # Safety
-/// The outlet has been checked for that row and `V` vectors of sixteen.
+/// As [`store_avx512`].
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn store_other_avx512<const V: usize>(sums: [__m512i; V], row: usize, to: &Store512) {
-    // SAFETY: the caller's: a row of `V` vectors is there, or parameters for as many and `to.columns` results.
+unsafe fn store_other_avx512<const R: usize, const V: usize>(
+    sums: [[__m512i; V]; R],
+    row: usize,
+    to: &Store512,
+) {
+    // SAFETY: the caller's: `R` rows of `V` vectors are there, or parameters for as many and `to.columns` results.
     unsafe {
         if !to.sums.is_null() {
-            for (v, sums) in sums.iter().enumerate() {
-                _mm512_storeu_si512(to.sums.add((row * V + v) * 16).cast(), *sums);
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sums) in sums.iter().enumerate() {
+                    _mm512_storeu_si512(to.sums.add(((row + r) * V + v) * 16).cast(), *sums);
+                }
             }
             return;
         }
-        for (v, sums) in sums.iter().enumerate() {
-            let at = row * to.stride + v * 16;
-            let mask = ((1u32 << (to.columns - v * 16).min(16)) - 1) as u16;
-            let mut value = scaled_avx512(*sums, v, to);
-            if let Some(sum) = &to.sum {
-                let other = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, sum.other.add(at).cast()));
-                value = added_avx512(value, other, to.low, sum);
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sums) in sums.iter().enumerate() {
+                let at = (row + r) * to.stride + v * 16;
+                let mask = ((1u32 << (to.columns - v * 16).min(16)) - 1) as u16;
+                let mut value = scaled_avx512(*sums, v, to);
+                if let Some(sum) = &to.sum {
+                    let other = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, sum.other.add(at).cast()));
+                    value = added_avx512(value, other, to.low, sum);
+                }
+                _mm_mask_storeu_epi8(to.output.add(at).cast(), mask, narrow_avx512(value, to));
             }
-            _mm_mask_storeu_epi8(to.output.add(at).cast(), mask, narrow_avx512(value, to));
         }
     }
 }
