@@ -54,12 +54,17 @@ fn layers() -> Vec<(&'static str, Conv2d)> {
         ..Conv2d::matmul(1, 1, 64)
     };
     vec![
+        // What the kernel can do at most: rows and weights in the first cache, no order and no extra entries.
+        ("roof 1x1 96x256->16", Conv2d::matmul(96, 256, 16)),
+        ("1x1 112x112 16->96", square(112, 16, 96, 1, 1)),
         ("1x1 56x56 24->144", square(56, 24, 144, 1, 1)),
         ("1x1 56x56 144->24", square(56, 144, 24, 1, 1)),
         ("1x1 56x56 144->24 + add", square(56, 144, 24, 1, 1)),
         ("1x1 14x14 96->576", square(14, 96, 576, 1, 1)),
         ("1x1 7x7 320->1280", square(7, 320, 1280, 1, 1)),
+        ("1x1 14x14 576->96", square(14, 576, 96, 1, 1)),
         ("3x3 56x56 64->64", square(56, 64, 64, 3, 1)),
+        ("3x3 14x14 256->256", square(14, 256, 256, 3, 1)),
         ("3x3s2 224x224 3->32", square(224, 3, 32, 3, 2)),
         ("dw 3x3 112x112x32", depthwise(112, 32, 3, 1)),
         ("dw 3x3 56x56x144", depthwise(56, 144, 3, 1)),
@@ -75,8 +80,8 @@ fn layers() -> Vec<(&'static str, Conv2d)> {
     ]
 }
 
-/// Weights as training leaves them: normal, the greatest of each channel at 127.
-fn normal_weights(geometry: &Conv2d) -> Vec<i16> {
+/// Weights as training leaves them: normal, the greatest of each channel at `greatest`.
+fn normal_weights(geometry: &Conv2d, greatest: f32) -> Vec<i16> {
     let per_channel = geometry.in_c / geometry.groups * geometry.kernel_h * geometry.kernel_w;
     let mut state = 1u64;
     let mut uniform = move || {
@@ -88,7 +93,7 @@ fn normal_weights(geometry: &Conv2d) -> Vec<i16> {
         let normal = || (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
         let channel: Vec<f32> = std::iter::repeat_with(normal).take(per_channel).collect();
         let most = channel.iter().fold(1e-3f32, |most, w| most.max(w.abs()));
-        weights.extend(channel.iter().map(|w| (w / most * 127.0).round() as i16));
+        weights.extend(channel.iter().map(|w| (w / most * greatest).round() as i16));
     }
     weights
 }
@@ -123,7 +128,7 @@ fn main() {
     };
     let part = arguments.next().unwrap_or_default();
     for (name, geometry) in layers().into_iter().filter(|(name, _)| name.contains(&part)) {
-        let weights = normal_weights(&geometry);
+        let weights = normal_weights(&geometry, if name.starts_with("roof") { 64.0 } else { 127.0 });
         print!("{name:26}");
         for isa in &isas {
             let multiplier = [1e-4];
