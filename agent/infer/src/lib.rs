@@ -14,6 +14,7 @@
 //! | `graph`, `rules`, `compile` | an ONNX file as a graph, what its operators make of shapes, and a plan of it |
 //! | [`plan`] | what an engine runs: a flat list of operations over planned memory |
 //! | [`program`] | a model as plans made for the shapes that come, run by an [`Engine`] |
+//! | `single`, `reference` | nodes that run on their own, and plain implementations of operators without a kernel |
 //! | `tract` | import of files, operators that no kernel exists for, and whole models |
 
 pub mod backend;
@@ -25,7 +26,9 @@ mod graph;
 pub mod limits;
 pub mod plan;
 pub mod program;
+mod reference;
 mod rules;
+mod single;
 pub mod tensor;
 mod tract;
 
@@ -35,5 +38,5 @@ pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;
 pub use program::Engine;
+pub use single::Single;
 pub use tensor::{Tensor, TensorError, element_count};
-pub use tract::Single;

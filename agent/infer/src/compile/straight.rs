@@ -10,8 +10,8 @@ use crate::{
     graph::{Graph, Model, Node},
     limits::ImportLimits,
     rules::{self, Rule, View},
+    single::Single,
     tensor::{Tensor, element_count},
-    tract::Single,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -94,6 +94,7 @@ fn decode_node(mut proto: NodeProto, versions: &Versions) -> Result<Node, LoadEr
         graphs: HashMap::new(),
         proto: NodeProto::default(),
     };
+    check_target(&proto)?;
     for attribute in &mut proto.attribute {
         if let Some(graph) = attribute.g.take() {
             node.graphs.insert(attribute.name.clone(), decode_graph(graph, versions)?);
@@ -103,6 +104,21 @@ fn decode_node(mut proto: NodeProto, versions: &Versions) -> Result<Node, LoadEr
     }
     node.proto = proto;
     Ok(node)
+}
+
+/// Refuses conversions to element types that are not supported.
+fn check_target(proto: &NodeProto) -> Result<(), LoadError> {
+    let target =
+        proto.attribute.iter().find(|a| matches!(a.name.as_str(), "to" | "output_dtype") && a.i != 0);
+    let Some(number) = target.and_then(|a| i32::try_from(a.i).ok()) else { return Ok(()) };
+    if datatype_of_number(number).is_some() {
+        return Ok(());
+    }
+    let named = DataType::try_from(number).map(|onnx| onnx.as_str_name().to_owned());
+    Err(LoadError::UnsupportedDatatype {
+        tensor: one_line(proto.output.first().map_or("", String::as_str)),
+        datatype: named.unwrap_or_else(|_| number.to_string()),
+    })
 }
 
 fn decode_attribute(attribute: &AttributeProto) -> Result<Option<Value>, LoadError> {

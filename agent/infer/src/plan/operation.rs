@@ -1,7 +1,7 @@
 //! What a step does. Inputs and outputs are named in the order of the step's buffers.
 
 use super::Conv2d;
-use crate::tract::Single;
+use crate::single::Single;
 use std::sync::Arc;
 
 /// What a step does.
@@ -78,7 +78,7 @@ pub enum Operation {
     Flip,
     /// An image at another size, channels last.
     Resize(Resize),
-    /// A node run by tract. Inputs: those that are live.
+    /// A node run on its own. Inputs: those that are live.
     Single(Arc<Single>),
 }
 

@@ -9,8 +9,8 @@ use crate::{
     error::RunError,
     graph::{Graph, Node},
     rules::View,
+    single::Single,
     tensor::Tensor,
-    tract::Single,
 };
 use std::{collections::HashMap, sync::Arc};
 

@@ -155,7 +155,8 @@ pub(crate) fn transposed(data: &Tensor, order: &[usize]) -> Option<Tensor> {
     Tensor::from_le_bytes(data.datatype(), shape, out).ok()
 }
 
-fn strides(shape: &[usize]) -> Vec<usize> {
+/// Elements between neighbours along each axis of a row-major tensor.
+pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut out = vec![1; shape.len()];
     for axis in (1..shape.len()).rev() {
         out[axis - 1] = out[axis] * shape[axis];
@@ -164,7 +165,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Calls `then` for every index of a shape, the last axis fastest.
-fn each_index(shape: &[usize], mut then: impl FnMut(&[usize])) {
+pub(crate) fn each_index(shape: &[usize], mut then: impl FnMut(&[usize])) {
     if shape.contains(&0) {
         return;
     }

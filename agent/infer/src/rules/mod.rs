@@ -15,7 +15,7 @@ mod movement;
 mod window;
 
 pub(crate) use arithmetic::broadcast;
-pub(crate) use fold::{evaluate, transposed};
+pub(crate) use fold::{each_index, evaluate, strides, transposed};
 pub(crate) use movement::{axis_index, ints, permutation};
 pub(crate) use window::{Window, window};
 
@@ -42,7 +42,7 @@ const NATIVE_MICROSOFT: &[&str] = &[
 /// Whether an operator is known here, whatever tract knows.
 pub(crate) fn is_native(domain: &str, op: &str) -> bool {
     let list = if domain == "com.microsoft" { NATIVE_MICROSOFT } else { NATIVE };
-    list.contains(&op)
+    list.contains(&op) || crate::reference::knows(domain, op)
 }
 
 /// What is known of an input.

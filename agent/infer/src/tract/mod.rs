@@ -33,7 +33,7 @@ use std::sync::Arc;
 pub(crate) use convert::declared as declared_type;
 pub(crate) use guard::one_line;
 pub(crate) use import::{open, operators};
-pub use single::Single;
+pub(crate) use single::Compiled;
 
 /// Runs models with tract's own operators.
 pub(crate) struct Tract;

@@ -1,4 +1,4 @@
-//! One operator as a graph of its own, for what the plan has no kernel for and for constants.
+//! One operator as a graph of its own.
 
 use super::{
     convert::{self, FromTract},
@@ -13,7 +13,6 @@ use crate::{
     rules::{View, Views},
     tensor::Tensor,
 };
-use std::fmt;
 use tract_onnx::{
     pb::{
         GraphProto, ModelProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
@@ -25,21 +24,11 @@ use tract_onnx::{
 };
 
 /// A node compiled by tract for inputs of fixed types and shapes.
-pub struct Single {
+pub(crate) struct Compiled {
     plan: Plan,
-    /// Places among the node's inputs of those that a run gives.
-    live: Vec<usize>,
-    /// Their types and shapes.
-    live_types: Vec<(Datatype, Vec<usize>)>,
 }
 
-impl fmt::Debug for Single {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a node of {} live inputs, run by tract", self.live.len())
-    }
-}
-
-impl Single {
+impl Compiled {
     /// Compiles a node.
     ///
     /// # Errors
@@ -76,8 +65,7 @@ impl Single {
         })
         .map_err(failed)?;
         let plan = plan::build(&template, &shapes, limits).map_err(failed)?;
-        let live_types = shapes.iter().map(|(datatype, shape)| (*datatype, shape.to_vec())).collect();
-        Ok(Self { plan, live, live_types })
+        Ok(Self { plan })
     }
 
     /// Types and shapes of its outputs, where they do not depend on the data.
@@ -93,23 +81,11 @@ impl Single {
         self.plan.macs.unwrap_or(0)
     }
 
-    /// Places among the node's inputs of those that [`Single::run`] is given.
-    #[must_use]
-    pub fn live(&self) -> &[usize] {
-        &self.live
-    }
-
-    /// Types and shapes of what [`Single::run`] is given.
-    #[must_use]
-    pub fn live_types(&self) -> &[(Datatype, Vec<usize>)] {
-        &self.live_types
-    }
-
     /// Runs it on its live inputs, in order of their places.
     ///
     /// # Errors
     /// tract's own words.
-    pub fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, String> {
+    pub(crate) fn run(&self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, String> {
         let values = inputs
             .iter()
             .map(|tensor| convert::to_tract(tensor).map(Into::into))

@@ -34,8 +34,8 @@ use crate::{
     limits::ImportLimits,
     plan::{BufferId, Layout, Operation, Plan, Step},
     rules::View,
+    single::Single,
     tensor::Tensor,
-    tract::Single,
 };
 use forms::Form;
 use quant::Lazy;
@@ -171,7 +171,7 @@ impl<'a> Lower<'a> {
         if done { Ok(()) } else { self.fall_back(index) }
     }
 
-    /// Runs a node through tract, on rows.
+    /// Runs a node on its own, on rows.
     fn fall_back(&mut self, index: usize) -> Lowered<()> {
         let placed = self.placed(index);
         let views: Vec<Option<View>> = placed.inputs.iter().map(|id| id.map(|id| self.view(id))).collect();
@@ -191,7 +191,7 @@ impl<'a> Lower<'a> {
         Ok(())
     }
 
-    /// tract must make what the rules say: a step writes into buffers of those sizes.
+    /// It must make what the rules say: a step writes into buffers of those sizes.
     fn check_types(&self, placed: &Placed, single: &Single) -> Lowered<()> {
         let expected: Vec<(Datatype, Vec<usize>)> = placed
             .outputs
@@ -199,10 +199,10 @@ impl<'a> Lower<'a> {
             .flatten()
             .map(|id| (self.value(*id).datatype, self.shape(*id).to_vec()))
             .collect();
-        let found = single.types();
-        if found.as_ref().is_some_and(|found| *found == expected) {
+        if single.makes(&expected) {
             return Ok(());
         }
+        let found = single.types();
         let why = format!("{}: makes {found:?}, expected {expected:?}", placed.node.describe());
         Err(CompileError::failed(why))
     }
