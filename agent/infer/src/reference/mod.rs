@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `boxes` | suppression of boxes that overlap |
 //! | `call` | what an implementation is given, and tensors to numbers and back |
 //! | `loss` | losses of classification |
 //! | `movement` | operators that move elements |
@@ -12,6 +13,7 @@
 //! | `quant` | quantisation by parameters that only a run gives |
 //! | `unique` | `Unique` |
 
+mod boxes;
 mod call;
 mod loss;
 mod movement;
@@ -31,6 +33,7 @@ const PREFERRED: &[(&str, Run)] = &[
     ("CenterCropPad", movement::centre),
     ("Det", numeric::determinant),
     ("NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
+    ("NonMaxSuppression", boxes::non_max_suppression),
     ("ReverseSequence", movement::reverse_sequence),
     ("SoftmaxCrossEntropyLoss", loss::softmax_cross_entropy),
     ("TensorScatter", movement::tensor_scatter),
