@@ -12,6 +12,7 @@
 //! | `numeric` | sums along an axis, normalisation, products, reductions |
 //! | `quant` | quantisation by parameters that only a run gives |
 //! | `unique` | `Unique` |
+//! | `window` | windows of signal processing |
 
 mod boxes;
 mod call;
@@ -20,6 +21,7 @@ mod movement;
 mod numeric;
 mod quant;
 mod unique;
+mod window;
 
 use crate::{datatype::Datatype, graph::Node, limits::ImportLimits, rules::Views, tensor::Tensor};
 use call::{Answer, Call};
@@ -43,6 +45,9 @@ const PREFERRED: &[(&str, Run)] = &[
 /// Operators that are run here where tract refuses the node.
 const OTHERWISE: &[(&str, Run)] = &[
     ("BatchNormalization", numeric::batch_normalisation),
+    ("BlackmanWindow", window::blackman),
+    ("HammingWindow", window::hamming),
+    ("HannWindow", window::hann),
     ("CumSum", numeric::cumulative_sum),
     ("DequantizeLinear", quant::dequantise),
     ("MatMul", numeric::matrix_product),
