@@ -9,6 +9,7 @@
 //! | [`packed`] | packed weights, owned or lying in a plan cache |
 //! | [`pointwise`] | everything that is neither a convolution nor a matrix product |
 //! | [`qconv`] | int8 convolution: dense, grouped, depthwise, fully connected |
+//! | [`recurrent`] | LSTM, GRU and plain recurrent layers |
 //! | `simd` | vectors of f32 over the instruction sets |
 //! | [`threads`] | a fixed set of threads that work on parts of a step |
 
@@ -19,6 +20,7 @@ pub mod isa;
 pub mod packed;
 pub mod pointwise;
 pub mod qconv;
+pub mod recurrent;
 mod simd;
 pub mod threads;
 

@@ -72,7 +72,8 @@ pub struct TensorInfo {
     pub name: String,
     /// Its element type.
     pub datatype: Datatype,
-    /// Its sizes; `None` where any is accepted or it depends on the inputs.
+    /// Its sizes; `None` where any is accepted or it depends on the inputs. Empty for a scalar, and where nothing is known of the shape,
+    /// which files often do not tell apart: any shape is then accepted.
     pub shape: Vec<Option<usize>>,
 }
 
@@ -80,8 +81,9 @@ impl TensorInfo {
     /// Whether a tensor of this shape fits.
     #[must_use]
     pub fn accepts(&self, shape: &[usize]) -> bool {
-        self.shape.len() == shape.len()
-            && self.shape.iter().zip(shape).all(|(want, have)| want.is_none_or(|w| w == *have))
+        self.shape.is_empty()
+            || self.shape.len() == shape.len()
+                && self.shape.iter().zip(shape).all(|(want, have)| want.is_none_or(|w| w == *have))
     }
 
     /// The shape as people write it, with -1 for any size.

@@ -31,7 +31,7 @@ impl Source {
                 Self::Constant { tensor: Arc::clone(tensor), bytes: Packed::of(&bytes), len: plain.len() }
             }
             // Offsets are assigned before a plan is made ready, which leaves no views.
-            Place::View(_) => Self::Arena(0..0),
+            Place::View(_) | Place::Part(..) => Self::Arena(0..0),
         }
     }
 }

@@ -10,12 +10,12 @@ use crate::{
     isa::Isa,
     packed::Aligned,
     pointwise::{Quantisation, binary, lut, normalise, pool, qbinary, qpool, quantise, resize, unary},
-    qconv::QSlice,
+    qconv::{Dynamic, QConv, QSlice},
     threads::{Claimed, THREADS_MAX, share},
 };
 use bytemuck::{cast_slice, cast_slice_mut};
 use std::ops::Range;
-use whimbrel_infer::{Datatype, RunError, Single, Tensor};
+use whimbrel_infer::{Datatype, RunError, Single, Tensor, plan::DYNAMIC_HEAD_BYTES};
 
 /// Least work of a part, in multiplications or in bytes moved: below it, waking a thread costs more than it saves.
 const PART_WORK_MIN: u64 = 60_000;
@@ -134,6 +134,14 @@ impl<'a> Memory<'a> {
             Layer::QConv { .. } | Layer::Conv { .. } | Layer::MatMul { .. } => {
                 self.product(layer, output, scratch)
             }
+            Layer::Recurrent(layer) => {
+                let inputs: Vec<&[u8]> = (0..self.inputs.len()).map(|index| self.bytes(index)).collect();
+                if let Some(scratch) = scratch.first_mut() {
+                    layer.run(&inputs, cast_slice_mut(output), scratch.as_bytes_mut());
+                }
+            }
+            Layer::DynamicQuantise { relay } => self.quantise_by_range(*relay, output, scratch),
+            Layer::DynamicConv { conv, into } => self.dynamic_conv(conv, *into, output, scratch),
             Layer::Quantise { q, relay } => self.quantise(*q, *relay, output, scratch),
             Layer::Dequantise { q, relay } => self.dequantise(*q, *relay, output, scratch),
             Layer::QBinary(q, [min, max]) => {
@@ -255,6 +263,36 @@ impl<'a> Memory<'a> {
             }
             _ => {}
         }
+    }
+
+    fn dynamic_conv(&self, conv: &QConv, into: Datatype, output: &mut [u8], scratch: &mut [Aligned]) {
+        let input = self.inputs.first().map_or(&[][..], |source| self.rest.bytes(source, true));
+        let scaled = self.inputs.len() > 2;
+        let scale = if scaled { self.floats(2).first().copied().unwrap_or(1.0) } else { 1.0 };
+        let dynamic = Dynamic { input_zero: self.bytes(1).first().copied().unwrap_or(0), scale };
+        let range = |units: Range<usize>| {
+            let elements = conv.output_range(units);
+            elements.start * size_of::<f32>()..elements.end * size_of::<f32>()
+        };
+        let parts = self.parts(conv.geometry().macs() / 4);
+        self.split((conv.units(), parts), range, output, scratch, |part| {
+            let slice = match into {
+                Datatype::Int32 => QSlice::I32(cast_slice_mut(part.output)),
+                _ => QSlice::F32(cast_slice_mut(part.output)),
+            };
+            conv.run_dynamic(part.units.clone(), input, dynamic, slice, part.scratch.as_bytes_mut());
+        });
+    }
+
+    fn quantise_by_range(&self, relay: Option<Relay>, output: &mut [u8], scratch: &mut [Aligned]) {
+        let (least, greatest) = quantise::range(self.isa, self.floats(0));
+        let q = quantise::dynamic(least, greatest);
+        let (head, bytes) = output.split_at_mut(DYNAMIC_HEAD_BYTES.min(output.len()));
+        if let Some(head) = head.first_chunk_mut::<5>() {
+            let [a, b, c, d] = q.scale.to_ne_bytes();
+            *head = [a, b, c, d, q.zero];
+        }
+        self.quantise(q, relay, bytes, scratch);
     }
 
     fn quantise(&self, q: Quantisation, relay: Option<Relay>, output: &mut [u8], scratch: &mut [Aligned]) {

@@ -93,6 +93,14 @@ pub(super) enum Layer {
         element_bytes: usize,
     },
     Linear(Linear),
+    Recurrent(Box<super::recurrent::Layer>),
+    DynamicQuantise {
+        relay: Option<Relay>,
+    },
+    DynamicConv {
+        conv: Box<qconv::QConv>,
+        into: Datatype,
+    },
     Single {
         single: Arc<Single>,
         types: Vec<(Datatype, Vec<usize>)>,
@@ -204,6 +212,22 @@ impl Layer {
             }
             Operation::Flip => Self::Flip,
             Operation::Resize(spec) => resize(spec, size(0)),
+            Operation::Recurrent(layer) => {
+                Self::Recurrent(Box::new(super::recurrent::Layer::new(isa, layer, unary)))
+            }
+            Operation::DynamicQuantise { to_last } => {
+                let relay = |[images, pixels, channels]: [usize; 3]| Relay {
+                    images,
+                    pixels,
+                    channels,
+                    to_last: true,
+                };
+                Self::DynamicQuantise { relay: to_last.map(relay) }
+            }
+            Operation::DynamicConv(conv) => {
+                let into = step.outputs.first().map_or(Datatype::Fp32, |id| plan.buffer(*id).datatype);
+                Self::DynamicConv { conv: Box::new(qconv(isa, conv)), into }
+            }
             Operation::Single(single) => {
                 let types =
                     step.outputs.iter().map(|id| plan.buffer(*id)).map(|b| (b.datatype, b.shape.clone()));
@@ -215,7 +239,8 @@ impl Layer {
     /// Scratch memory that each thread needs.
     pub(super) fn scratch_bytes(&self) -> usize {
         match self {
-            Self::QConv { conv, .. } => conv.scratch_bytes(),
+            Self::QConv { conv, .. } | Self::DynamicConv { conv, .. } => conv.scratch_bytes(),
+            Self::Recurrent(layer) => layer.scratch_bytes(),
             Self::Conv { conv, .. } => conv.scratch_bytes(),
             Self::MatMul { product, .. } => product.scratch_bytes(),
             _ => 0,

@@ -5,12 +5,14 @@
 //! | `layer` | operations made ready: weights packed, tables built, an instruction set chosen |
 //! | `arena` | the memory of a run, and the slices that a step may see of it |
 //! | `execute` | steps over slices, in parts |
+//! | `recurrent` | recurrent layers as layers |
 //! | `copy` | concatenation and transposition of elements of any size |
 
 mod arena;
 mod copy;
 mod execute;
 mod layer;
+mod recurrent;
 
 use crate::{
     isa::Isa,

@@ -41,8 +41,8 @@ mod tests;
 pub mod unary;
 
 #[cfg(target_arch = "x86_64")]
-use crate::x86_64::multiversion::multiversion;
+pub(crate) use crate::x86_64::multiversion::multiversion;
 #[cfg(not(target_arch = "x86_64"))]
-use multiversion::multiversion;
+pub(crate) use multiversion::multiversion;
 
 pub use quantise::Quantisation;

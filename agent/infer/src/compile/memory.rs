@@ -34,9 +34,16 @@ pub(crate) fn place(plan: &mut Plan) {
     }
     plan.arena_bytes = placed.iter().map(|(_, end, _)| *end).max().unwrap_or(0);
     for index in 0..plan.buffers.len() {
-        if let Place::View(of) = plan.buffers[index].place {
-            plan.buffers[index].place = plan.buffers[of.0].place.clone();
+        let (of, offset) = match plan.buffers[index].place {
+            Place::View(of) => (of, 0),
+            Place::Part(of, offset) => (of, offset),
+            _ => continue,
+        };
+        let mut place = plan.buffers[of.0].place.clone();
+        if let Place::Arena(start) = &mut place {
+            *start += offset;
         }
+        plan.buffers[index].place = place;
     }
 }
 
@@ -48,7 +55,7 @@ fn room(size: usize) -> usize {
 fn lifetimes(plan: &Plan) -> Vec<Option<Lifetime>> {
     let mut lifetimes: Vec<Option<Lifetime>> = vec![None; plan.buffers.len()];
     let root = |id: BufferId| match plan.buffers[id.0].place {
-        Place::View(of) => of,
+        Place::View(of) | Place::Part(of, _) => of,
         _ => id,
     };
     let mut touch = |id: BufferId, step: usize| {

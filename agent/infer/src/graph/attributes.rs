@@ -57,6 +57,20 @@ impl Attributes {
         }
     }
 
+    pub(crate) fn floats(&self, name: &str) -> Option<&[f32]> {
+        match self.0.get(name)? {
+            Value::Floats(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn texts(&self, name: &str) -> Option<&[Vec<u8>]> {
+        match self.0.get(name)? {
+            Value::Texts(values) => Some(values),
+            _ => None,
+        }
+    }
+
     pub(crate) fn tensor(&self, name: &str) -> Option<&Arc<Tensor>> {
         match self.0.get(name)? {
             Value::Tensor(value) => Some(value),

@@ -7,13 +7,16 @@
 //! |---|---|
 //! | `geometry` | the sizes of a convolution |
 //! | `operation` | what a step does |
+//! | `recurrent` | recurrent layers |
 
 mod geometry;
 mod operation;
+mod recurrent;
 
 pub use crate::compile::memory::{ALIGNMENT_BYTES, SLACK_BYTES};
 pub use geometry::Conv2d;
 pub use operation::*;
+pub use recurrent::{Cell, Direction, Recurrent, RecurrentWeights};
 
 use crate::{datatype::Datatype, tensor::Tensor};
 use std::sync::Arc;
@@ -38,6 +41,8 @@ pub enum Place {
     Arena(usize),
     /// The memory of another buffer, while offsets are not assigned.
     View(BufferId),
+    /// The memory of another buffer from this byte on, while offsets are not assigned.
+    Part(BufferId, usize),
     /// In the model.
     Constant(Arc<Tensor>),
     /// In a slot of its own outside the arena: elements without a fixed size.

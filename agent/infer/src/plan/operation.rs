@@ -1,8 +1,11 @@
 //! What a step does. Inputs and outputs are named in the order of the step's buffers.
 
-use super::Conv2d;
+use super::{Conv2d, Recurrent};
 use crate::single::Single;
 use std::sync::Arc;
+
+/// Bytes before the elements of a dynamically quantised tensor.
+pub const DYNAMIC_HEAD_BYTES: usize = crate::compile::memory::ALIGNMENT_BYTES;
 
 /// What a step does.
 #[derive(Debug, Clone)]
@@ -78,6 +81,17 @@ pub enum Operation {
     Flip,
     /// An image at another size, channels last.
     Resize(Resize),
+    /// A recurrent layer.
+    Recurrent(Box<Recurrent>),
+    /// f32 to bytes by their range, as `DynamicQuantizeLinear`. Output: one buffer with the scale (f32), the zero point (a byte) and,
+    /// from [`DYNAMIC_HEAD_BYTES`] on, the bytes. Channels are brought last where images, pixels and channels are given.
+    DynamicQuantise {
+        /// Images, pixels and channels of an input whose channels come first.
+        to_last: Option<[usize; 3]>,
+    },
+    /// [`QConv`] of bytes whose zero point, and for floats their scale, only a run tells. Inputs: x, the zero point (a byte) and,
+    /// where floats are made, the scale (f32).
+    DynamicConv(QConv),
     /// A node run on its own. Inputs: those that are live.
     Single(Arc<Single>),
 }
@@ -88,7 +102,8 @@ impl Operation {
     pub fn macs(&self) -> u64 {
         match self {
             Self::Conv(conv) => conv.geometry.macs(),
-            Self::QConv(conv) => conv.geometry.macs(),
+            Self::QConv(conv) | Self::DynamicConv(conv) => conv.geometry.macs(),
+            Self::Recurrent(layer) => layer.macs(),
             Self::MatMul(product) => (product.batch * product.m * product.k * product.n) as u64,
             Self::Single(single) => single.macs(),
             _ => 0,

@@ -9,11 +9,13 @@
 //! | `segments` | plans by what is known before them |
 //! | `drive` | runs segment after segment |
 //! | `dynamic` | nodes whose output shapes only a run tells, loops among them |
+//! | `probe` | outputs of a model whose smallest inputs make no sense |
 //! | `session` | the model and its sessions |
 
 mod drive;
 mod dynamic;
 mod engine;
+mod probe;
 mod segments;
 mod session;
 

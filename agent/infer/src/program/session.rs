@@ -3,6 +3,7 @@
 use super::{
     Engine,
     drive::{Program, Tensors, Warm},
+    probe,
     segments::{Key, Segments},
 };
 use crate::{
@@ -30,7 +31,7 @@ pub fn load<E: Engine>(engine: E, onnx: &[u8], options: &LoadOptions) -> Result<
     let model = graph::decode(file.proto, file.inputs, file.symbols)?;
     let program = Program { engine, model, limits: limits.clone(), segments: Segments::new() };
     let binding = Binding { inputs: program.model.inputs.clone(), symbols: program.model.symbols.clone() };
-    let free = binding.inputs.iter().any(|info| info.shape.contains(&None));
+    let free = binding.inputs.iter().any(|info| info.shape.is_empty() || info.shape.contains(&None));
     let first = first_segment(&program, &binding);
     let error = |error: CompileError| match error {
         CompileError::Unsupported { operator, node } => {
@@ -46,7 +47,7 @@ pub fn load<E: Engine>(engine: E, onnx: &[u8], options: &LoadOptions) -> Result<
             whole.then(|| segment.outputs.clone())
         }
         // Sizes of 1 need not make sense; those of a request will.
-        Err(CompileError::Failed { .. }) if free => None,
+        Err(CompileError::Failed { .. }) if free => probe::outputs(&program, &binding),
         Err(e) => return Err(error(e)),
     };
     let outputs = program.model.outputs.iter().enumerate().map(|(index, declared)| {
@@ -91,10 +92,13 @@ fn output_info(
         let said = declared.shape.as_ref().and_then(|shape| shape.get(axis).copied().flatten());
         (!free || said == Some(size)).then_some(size)
     };
-    let shape = match (planned, &declared.shape) {
-        (Some((_, shape)), _) => shape.iter().enumerate().map(|(axis, size)| fixed(axis, *size)).collect(),
-        (None, Some(shape)) => vec![None; shape.len()],
-        (None, None) => Vec::new(),
+    // Where sizes are free, so may ranks be (a `Squeeze` of whatever is 1): what the file says must agree.
+    let agrees = |shape: &[usize]| declared.shape.as_ref().is_none_or(|said| said.len() == shape.len());
+    let shape = match planned {
+        Some((_, shape)) if !free || agrees(shape) => {
+            shape.iter().enumerate().map(|(axis, size)| fixed(axis, *size)).collect()
+        }
+        _ => Vec::new(),
     };
     Ok(TensorInfo { name: declared.name.clone(), datatype, shape })
 }

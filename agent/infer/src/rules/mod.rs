@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `arithmetic` | element-wise operators, matrix products, reductions |
 //! | `movement` | operators that move elements: reshape, slice, gather, concat … |
+//! | `recurrent` | recurrent layers |
 //! | `window` | convolutions, pooling, resizing |
 //! | `fold` | evaluation of the small integer tensors that shapes are computed with |
 //!
@@ -12,6 +13,7 @@
 mod arithmetic;
 mod fold;
 mod movement;
+mod recurrent;
 mod window;
 
 pub(crate) use arithmetic::broadcast;
@@ -28,6 +30,7 @@ const NATIVE: &[&str] = &["If", "Loop", "Upsample"];
 /// The same, of Microsoft's domain.
 const NATIVE_MICROSOFT: &[&str] = &[
     "DequantizeLinear",
+    "DynamicQuantizeLSTM",
     "QGemm",
     "QLinearAdd",
     "QLinearAveragePool",
@@ -99,7 +102,7 @@ pub(crate) fn infer(node: &Node, inputs: &Views) -> Result<Rule, String> {
     {
         return Ok(Rule::Dynamic);
     }
-    for rule in [arithmetic::infer, movement::infer, window::infer] {
+    for rule in [arithmetic::infer, movement::infer, recurrent::infer, window::infer] {
         match rule(node, inputs)? {
             Rule::Unknown => {}
             known => return Ok(known),

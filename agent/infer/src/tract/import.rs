@@ -145,26 +145,28 @@ fn declared_input(
     let name = one_line(&input.name);
     let (datatype, tensor) = convert::declared(input.r#type.as_ref())
         .map_err(|datatype| LoadError::UnsupportedDatatype { tensor: name.clone(), datatype })?;
-    let Some(shape) = &tensor.shape else {
-        let why =
-            format!("input {name:?} declares no shape; export the model with one (sizes may be symbolic)");
-        return Err(LoadError::Import { stage: "read its inputs", why });
-    };
+    // A tensor without a declared shape takes any, as one declared without sizes does.
+    let dims = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
     let too_large = |what: &str, found: String, max| LoadError::TooLarge {
         what: format!("{what} of input {name:?}"),
         found,
         max,
     };
-    if shape.dim.len() > limits.rank_max {
-        return Err(too_large("the rank", shape.dim.len().to_string(), limits.rank_max));
+    if dims.len() > limits.rank_max {
+        return Err(too_large("the rank", dims.len().to_string(), limits.rank_max));
     }
     let mut sizes = Vec::new();
     let mut symbols = Vec::new();
-    for dim in &shape.dim {
+    for dim in dims {
         let (size, symbol) = match &dim.value {
             // Exporters write 0 and -1 for a size that is not known.
             Some(Value::DimValue(v)) if *v > 0 => (usize::try_from(*v).ok(), None),
-            Some(Value::DimParam(symbol)) if !symbol.is_empty() => (None, Some(symbol.clone())),
+            // Some write "?" for every size that they do not know: that is no name.
+            Some(Value::DimParam(symbol))
+                if symbol.starts_with(|c: char| c.is_alphanumeric() || c == '_') =>
+            {
+                (None, Some(symbol.clone()))
+            }
             _ => (None, None),
         };
         sizes.push(size);

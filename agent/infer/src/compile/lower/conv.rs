@@ -54,7 +54,7 @@ impl Lower<'_> {
     }
 
     /// Sizes of a one- or two-dimensional convolution.
-    fn geometry(&self, placed: &Placed, x: ValueId, w: ValueId) -> Option<Conv2d> {
+    pub(super) fn geometry(&self, placed: &Placed, x: ValueId, w: ValueId) -> Option<Conv2d> {
         let (x, w) = (self.shape(x), self.shape(w));
         if x.len() != w.len() || !(3..=4).contains(&x.len()) || x.contains(&0) || w.contains(&0) {
             return None;

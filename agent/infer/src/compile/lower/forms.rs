@@ -136,6 +136,13 @@ impl Lower<'_> {
                 return Ok(self.relay(id, middle, other, form));
             }
         }
+        if let Some(index) = self.makers[id.0].filter(|index| self.deferred.contains(index)) {
+            self.deferred.remove(&index);
+            if !self.pointwise(index)? {
+                self.fall_back(index)?;
+            }
+            return self.want(id, form);
+        }
         Err(CompileError::failed(format!("{:?} is read before it is made", self.value(id).name)))
     }
 

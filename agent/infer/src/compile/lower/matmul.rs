@@ -16,14 +16,14 @@ use std::sync::Arc;
 const ROWS: Layout = Layout::Rows;
 
 /// What a product multiplies, whichever operator says it.
-struct Factors {
-    a: ValueId,
-    b: ValueId,
+pub(super) struct Factors {
+    pub(super) a: ValueId,
+    pub(super) b: ValueId,
     /// Rows of `a`, all stacks together.
-    rows: usize,
-    k: usize,
-    n: usize,
-    b_transposed: bool,
+    pub(super) rows: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
+    pub(super) b_transposed: bool,
 }
 
 impl Lower<'_> {
@@ -53,7 +53,7 @@ impl Lower<'_> {
     }
 
     /// Factors whose second is one constant matrix.
-    fn factors(&self, placed: &Placed, b_place: usize) -> Option<Factors> {
+    pub(super) fn factors(&self, placed: &Placed, b_place: usize) -> Option<Factors> {
         let (a, b) = (input(placed, 0)?, input(placed, b_place)?);
         let (a_shape, b_shape) = (self.shape(a), self.shape(b));
         let constant = self.constant(b).is_some() || self.as_weights(b).is_some();
@@ -68,7 +68,11 @@ impl Lower<'_> {
     }
 
     /// Integer weights with the output's columns first.
-    fn columns_first(&self, factors: &Factors, weights: &Weights) -> Option<(Arc<Vec<i16>>, Vec<f32>)> {
+    pub(super) fn columns_first(
+        &self,
+        factors: &Factors,
+        weights: &Weights,
+    ) -> Option<(Arc<Vec<i16>>, Vec<f32>)> {
         let column_axis = usize::from(!factors.b_transposed);
         let n = factors.n;
         let fits = |len: usize| len == 1 || (len == n && weights.axis == column_axis);
@@ -237,7 +241,7 @@ impl Lower<'_> {
     }
 
     /// The Add of a constant per column that alone reads a value.
-    fn constant_sum(&self, id: ValueId, columns: usize) -> Option<(usize, Vec<f32>)> {
+    pub(super) fn constant_sum(&self, id: ValueId, columns: usize) -> Option<(usize, Vec<f32>)> {
         let add = self.only_reader(id)?;
         let placed = self.placed(add);
         if placed.node.op != "Add" {

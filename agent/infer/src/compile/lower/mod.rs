@@ -9,19 +9,23 @@
 //! | `forms` | values to buffers, conversions between forms |
 //! | `quant` | QuantizeLinear and DequantizeLinear, and finds what is quantised on both sides |
 //! | `conv` | convolutions |
+//! | `dynamic` | tensors quantised by the range they turn out to have, and products of them |
 //! | `matmul` | matrix products |
 //! | `pointwise` | element-wise operators and softmax |
 //! | `movement` | operators that move elements |
 //! | `pool` | pooling and resizing |
+//! | `recurrent` | recurrent layers |
 //! | `upsample` | transposed convolutions |
 
 mod conv;
+mod dynamic;
 mod forms;
 mod matmul;
 mod movement;
 mod pointwise;
 mod pool;
 mod quant;
+mod recurrent;
 mod upsample;
 
 use super::{
@@ -39,7 +43,10 @@ use crate::{
 };
 use forms::Form;
 use quant::Lazy;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use tract_onnx::pb::OperatorSetIdProto;
 
 type Lowered<T> = Result<T, CompileError>;
@@ -81,6 +88,8 @@ struct Lower<'a> {
     claimed: Vec<bool>,
     forms: HashMap<(ValueId, Form), BufferId>,
     lazy: HashMap<ValueId, Lazy>,
+    /// Nodes that are lowered when something asks for what they make.
+    deferred: HashSet<usize>,
     plan: Plan,
 }
 
@@ -112,6 +121,7 @@ impl<'a> Lower<'a> {
             claimed: vec![false; list.nodes.len()],
             forms: HashMap::new(),
             lazy: HashMap::new(),
+            deferred: HashSet::new(),
             plan,
         }
     }
@@ -145,6 +155,10 @@ impl<'a> Lower<'a> {
         let done = match placed.node.op.as_str() {
             "QuantizeLinear" | "com.microsoft.QuantizeLinear" => self.quantise(index)?,
             "DequantizeLinear" | "com.microsoft.DequantizeLinear" => self.dequantise(index)?,
+            "DynamicQuantizeLinear" => self.dynamic_quantise(index)?,
+            "ConvInteger" | "MatMulInteger" if self.dynamic_product(index)? => true,
+            "Mul" if self.defer_scale(index) => true,
+            "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM" => self.recurrent(index)?,
             "Conv" | "QLinearConv" | "ConvInteger" => self.convolution(index)?,
             "ConvTranspose" => self.transposed_convolution(index)?,
             "Gemm" | "MatMul" | "QLinearMatMul" | "MatMulInteger" | "com.microsoft.QGemm" => {
