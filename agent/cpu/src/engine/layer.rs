@@ -384,6 +384,8 @@ fn unary(function: plan::Unary) -> Unary {
         plan::Unary::HardSigmoid { alpha, beta } => Unary::HardSigmoid { alpha, beta },
         plan::Unary::HardSwish => Unary::HardSwish,
         plan::Unary::Silu => Unary::Silu,
+        plan::Unary::Gelu => Unary::Gelu,
+        plan::Unary::GeluTanh => Unary::GeluTanh,
         plan::Unary::Erf => Unary::Erf,
         plan::Unary::Exp => Unary::Exp,
         plan::Unary::Log => Unary::Log,

@@ -7,8 +7,6 @@
 
 mod cell;
 mod product;
-#[cfg(test)]
-mod tests;
 
 pub use cell::{Activations, Cell};
 pub use product::Weights;

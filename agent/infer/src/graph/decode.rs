@@ -75,7 +75,7 @@ fn decode_graph(proto: GraphProto, versions: &Versions) -> Result<Graph, LoadErr
         let name = tensor.name.clone();
         graph.constants.insert(name, Arc::new(decode_tensor(tensor)?));
     }
-    for node in proto.node {
+    for node in proto.node.into_iter().flat_map(super::microsoft::expand) {
         graph.nodes.push(Arc::new(decode_node(node, versions)?));
     }
     Ok(graph)

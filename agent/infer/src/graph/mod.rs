@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `attributes` | what a node is told besides its inputs |
 //! | `decode` | protobuf messages to these types |
+//! | `microsoft` | fused operators of Microsoft's domain, as what they stand for |
 
 mod attributes;
 mod decode;
+mod microsoft;
 
 pub(crate) use attributes::Attributes;
 pub(crate) use decode::{datatype_of_number, decode};

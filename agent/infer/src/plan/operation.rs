@@ -156,6 +156,10 @@ pub enum Unary {
     HardSwish,
     /// `x * sigmoid(x)`.
     Silu,
+    /// By the error function.
+    Gelu,
+    /// By the hyperbolic tangent.
+    GeluTanh,
     Erf,
     Exp,
     Log,

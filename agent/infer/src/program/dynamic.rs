@@ -3,6 +3,7 @@
 use super::{
     Engine,
     drive::{Program, Tensors, shapes_failed},
+    scan,
 };
 use crate::{
     compile::straight::Placed,
@@ -36,6 +37,7 @@ pub(super) fn run<E: Engine>(
     let node = &placed.node;
     match node.op.as_str() {
         "Loop" => turn(program, placed, inputs, outer),
+        "Scan" => scan::run(program, placed, inputs, outer),
         _ => {
             let view = |tensor: &Arc<Tensor>| View {
                 datatype: tensor.datatype(),
@@ -51,7 +53,7 @@ pub(super) fn run<E: Engine>(
     }
 }
 
-fn failed(node: &Node, why: &str) -> RunError {
+pub(super) fn failed(node: &Node, why: &str) -> RunError {
     RunError::Failed { why: format!("{}: {why}", node.describe()) }
 }
 
@@ -111,7 +113,7 @@ fn truth(tensor: &Tensor) -> bool {
 }
 
 /// What an inner graph reads from around it.
-fn captured(body: &Graph, outer: &Outer<'_>) -> Tensors {
+pub(super) fn captured(body: &Graph, outer: &Outer<'_>) -> Tensors {
     let mut found = Tensors::new();
     for name in body.free_names() {
         if let Some(tensor) = outer.tensors.get(name).or_else(|| outer.constants.get(name)) {
@@ -122,7 +124,7 @@ fn captured(body: &Graph, outer: &Outer<'_>) -> Tensors {
 }
 
 /// Tensors of one shape, one after another along a new first axis.
-fn stacked(list: &[Arc<Tensor>]) -> Option<Tensor> {
+pub(super) fn stacked(list: &[Arc<Tensor>]) -> Option<Tensor> {
     let first = list.first()?;
     let shape = [&[list.len()], first.shape()].concat();
     let mut bytes = Vec::new();

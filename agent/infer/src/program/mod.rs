@@ -10,12 +10,14 @@
 //! | `drive` | runs segment after segment |
 //! | `dynamic` | nodes whose output shapes only a run tells, loops among them |
 //! | `probe` | outputs of a model whose smallest inputs make no sense |
+//! | `scan` | bodies over slices of tensors |
 //! | `session` | the model and its sessions |
 
 mod drive;
 mod dynamic;
 mod engine;
 mod probe;
+mod scan;
 mod segments;
 mod session;
 

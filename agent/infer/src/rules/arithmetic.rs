@@ -84,6 +84,7 @@ pub(super) fn infer(node: &Node, inputs: &Views) -> Result<Rule, String> {
             Ok(Rule::one(need(inputs, 0)?.datatype, shape))
         }
         "MatMul" => Ok(Rule::one(need(inputs, 0)?.datatype, product(inputs, 0, 1)?)),
+        "com.microsoft.FusedMatMul" => fused_product(node, inputs),
         "MatMulInteger" => Ok(Rule::one(Datatype::Int32, product(inputs, 0, 1)?)),
         "com.microsoft.DynamicQuantizeMatMul" => Ok(Rule::one(Datatype::Fp32, product(inputs, 0, 1)?)),
         "com.microsoft.MatMulIntegerToFloat" => {
@@ -171,6 +172,21 @@ fn product(inputs: &Views, a: usize, b: usize) -> Result<Vec<usize>, String> {
         out.push(b[b.len() - 1]);
     }
     Ok(out)
+}
+
+/// A product of stacks whose matrices may lie transposed.
+fn fused_product(node: &Node, inputs: &Views) -> Result<Rule, String> {
+    if node.attributes.flag("transBatchA") || node.attributes.flag("transBatchB") {
+        return Ok(Rule::Unknown);
+    }
+    let mut views = vec![Some(need(inputs, 0)?.clone()), Some(need(inputs, 1)?.clone())];
+    for (view, name) in views.iter_mut().flatten().zip(["transA", "transB"]) {
+        let rank = view.shape.len();
+        if rank >= 2 && node.attributes.flag(name) {
+            view.shape.swap(rank - 2, rank - 1);
+        }
+    }
+    Ok(Rule::one(need(inputs, 0)?.datatype, product(&views, 0, 1)?))
 }
 
 fn gemm(node: &Node, inputs: &Views, b: usize) -> Result<Vec<usize>, String> {

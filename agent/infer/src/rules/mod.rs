@@ -29,8 +29,12 @@ const NATIVE: &[&str] = &["If", "Loop", "Upsample"];
 
 /// The same, of Microsoft's domain.
 const NATIVE_MICROSOFT: &[&str] = &[
+    "BiasGelu",
     "DequantizeLinear",
     "DynamicQuantizeLSTM",
+    "FastGelu",
+    "FusedMatMul",
+    "Gelu",
     "QGemm",
     "QLinearAdd",
     "QLinearAveragePool",
@@ -40,6 +44,7 @@ const NATIVE_MICROSOFT: &[&str] = &[
     "QLinearMul",
     "QLinearSigmoid",
     "QuantizeLinear",
+    "SkipLayerNormalization",
 ];
 
 /// Whether an operator is known here, whatever tract knows.

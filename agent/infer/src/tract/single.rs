@@ -50,6 +50,8 @@ impl Compiled {
             });
         }
         let failed = |why: String| CompileError::failed(format!("{}: {why}", node.describe()));
+        let completed = complete(node, inputs);
+        let inputs = completed.as_slice();
         let (proto, live) = model_of(node, opsets, inputs).map_err(failed)?;
         let shapes: Vec<(Datatype, &[usize])> = live
             .iter()
@@ -99,6 +101,18 @@ impl Compiled {
         };
         outputs.iter().map(|value| take(value)).collect()
     }
+}
+
+/// Inputs in the shapes that tract asks for: the same elements, with an axis that ONNX lets files leave out.
+fn complete(node: &Node, inputs: &Views) -> Vec<Option<View>> {
+    let mut inputs = inputs.to_vec();
+    if let ("STFT", Some(Some(signal))) = (node.op.as_str(), inputs.first_mut())
+        && signal.shape.len() == 2
+        && signal.constant.is_none()
+    {
+        signal.shape.push(1);
+    }
+    inputs
 }
 
 /// A file of one node. Constants go in as initialisers: tract needs their elements to infer shapes.

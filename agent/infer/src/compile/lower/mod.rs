@@ -9,6 +9,7 @@
 //! | `forms` | values to buffers, conversions between forms |
 //! | `quant` | QuantizeLinear and DequantizeLinear, and finds what is quantised on both sides |
 //! | `conv` | convolutions |
+//! | `fused` | products of matrices that lie transposed, scaled |
 //! | `dynamic` | tensors quantised by the range they turn out to have, and products of them |
 //! | `matmul` | matrix products |
 //! | `pointwise` | element-wise operators and softmax |
@@ -20,6 +21,7 @@
 mod conv;
 mod dynamic;
 mod forms;
+mod fused;
 mod matmul;
 mod movement;
 mod pointwise;
@@ -157,6 +159,7 @@ impl<'a> Lower<'a> {
             "DequantizeLinear" | "com.microsoft.DequantizeLinear" => self.dequantise(index)?,
             "DynamicQuantizeLinear" => self.dynamic_quantise(index)?,
             "ConvInteger" | "MatMulInteger" if self.dynamic_product(index)? => true,
+            "com.microsoft.FusedMatMul" => self.fused_product(index)?,
             "Mul" if self.defer_scale(index) => true,
             "LSTM" | "GRU" | "RNN" | "com.microsoft.DynamicQuantizeLSTM" => self.recurrent(index)?,
             "Conv" | "QLinearConv" | "ConvInteger" => self.convolution(index)?,

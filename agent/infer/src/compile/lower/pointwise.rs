@@ -57,6 +57,9 @@ impl Lower<'_> {
             "Tanh" => Unary::Tanh,
             "HardSigmoid" => Unary::HardSigmoid { alpha: float("alpha", 0.2), beta: float("beta", 0.5) },
             "HardSwish" => Unary::HardSwish,
+            "Gelu" if placed.node.attributes.text("approximate") == Some("tanh") => Unary::GeluTanh,
+            "Gelu" | "com.microsoft.Gelu" => Unary::Gelu,
+            "com.microsoft.FastGelu" => Unary::GeluTanh,
             "Erf" => Unary::Erf,
             "Exp" => Unary::Exp,
             "Log" => Unary::Log,
@@ -209,7 +212,7 @@ impl Lower<'_> {
         BufferId(self.plan.buffers.len() - 1)
     }
 
-    fn literal(&mut self, values: &[f32]) -> Option<BufferId> {
+    pub(super) fn literal(&mut self, values: &[f32]) -> Option<BufferId> {
         let tensor = Arc::new(Tensor::from_values(vec![values.len()], values).ok()?);
         let shape = vec![values.len()];
         let place = Place::Constant(tensor);
@@ -348,7 +351,7 @@ impl Lower<'_> {
     }
 }
 
-fn broadcasting(
+pub(super) fn broadcasting(
     kind: BinaryKind,
     shapes: &[Vec<usize>; 2],
     out: &[usize],
