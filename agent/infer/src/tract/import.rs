@@ -114,7 +114,7 @@ fn read(framework: &tract_onnx::Onnx, onnx: &[u8], limits: &ImportLimits) -> Res
 
 /// Whether any input takes more than one shape.
 pub(crate) fn has_free_sizes(inputs: &[TensorInfo]) -> bool {
-    inputs.iter().any(|info| info.shape.contains(&None))
+    inputs.iter().any(|info| info.shape.is_empty() || info.shape.contains(&None))
 }
 
 /// For each input, the names of its sizes.
