@@ -6,15 +6,14 @@ use std::{fmt, ops::Range, sync::Arc};
 /// Bytes of one cache line, to which packed data is aligned.
 pub const ALIGNMENT_BYTES: usize = 64;
 
-/// One aligned piece of memory.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; ALIGNMENT_BYTES]);
-
 /// Bytes whose start is aligned to [`ALIGNMENT_BYTES`].
+///
+/// Memory that nobody wrote to is not taken from the system.
 #[derive(Default)]
 pub struct Aligned {
-    lines: Vec<Line>,
+    /// Some more bytes than asked for, so that an aligned place is among the first of them.
+    bytes: Vec<u8>,
+    start: usize,
     len: usize,
 }
 
@@ -22,19 +21,21 @@ impl Aligned {
     /// Zeroed bytes.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0; ALIGNMENT_BYTES]); len.div_ceil(ALIGNMENT_BYTES)], len }
+        let bytes = vec![0u8; len + ALIGNMENT_BYTES];
+        let start = bytes.as_ptr().align_offset(ALIGNMENT_BYTES).min(ALIGNMENT_BYTES);
+        Self { bytes, start, len }
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &self.bytes[self.start..self.start + self.len]
     }
 
     /// The bytes, to be written.
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut self.bytes[self.start..self.start + self.len]
     }
 }
 
@@ -56,9 +57,22 @@ impl Packed {
     #[must_use]
     pub fn of<T: NoUninit>(elements: &[T]) -> Self {
         let from: &[u8] = bytemuck::cast_slice(elements);
-        let mut bytes = Aligned::zeroed(from.len());
-        bytes.as_bytes_mut().copy_from_slice(from);
-        Self { range: 0..from.len(), bytes: Arc::new(bytes) }
+        Self::filled(from.len(), |bytes| bytes.copy_from_slice(from))
+    }
+
+    /// `len` bytes in memory of their own, zero but for what `fill` writes.
+    #[must_use]
+    pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes = Aligned::zeroed(len);
+        fill(bytes.as_bytes_mut());
+        Self { range: 0..len, bytes: Arc::new(bytes) }
+    }
+
+    /// The first `len` bytes; what is left over stays unused.
+    #[must_use]
+    pub fn shortened(self, len: usize) -> Self {
+        let end = self.range.end.min(self.range.start + len);
+        Self { range: self.range.start..end, ..self }
     }
 
     /// A part of shared bytes; `None` where it lies beyond them or does not start at a multiple of [`ALIGNMENT_BYTES`].

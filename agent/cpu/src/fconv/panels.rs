@@ -7,6 +7,9 @@ use crate::{
     simd::{Kernel, Simd, dispatch},
 };
 
+/// Channels that are packed for every column before the next.
+const CHANNELS_AT_ONCE: usize = 16;
+
 /// One panel: neighbouring output channels of a group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Panel {
@@ -71,20 +74,26 @@ impl Panels {
     pub(super) fn pack(&self, geometry: &Conv2d, weights: &[f32]) -> Packed {
         let taps = geometry.kernel_h * geometry.kernel_w;
         let channels = geometry.in_c / geometry.groups;
-        let mut packed = vec![0.0; self.width * self.depth];
-        for panel in &self.list {
-            let columns = panel.vectors * self.lanes;
-            let to = &mut packed[panel.bias_at * self.depth..][..columns * self.depth];
-            for column in 0..panel.columns {
-                let from = &weights[(panel.column + column) * self.depth..][..self.depth];
-                for tap in 0..taps {
-                    for channel in 0..channels {
-                        to[(tap * channels + channel) * columns + column] = from[channel * taps + tap];
+        Packed::filled(self.width * self.depth * size_of::<f32>(), |bytes| {
+            let packed: &mut [f32] = bytemuck::cast_slice_mut(bytes);
+            for panel in &self.list {
+                let columns = panel.vectors * self.lanes;
+                let to = &mut packed[panel.bias_at * self.depth..][..columns * self.depth];
+                // Some channels at a time, so that the lines that are written stay in the cache for all columns.
+                for first in (0..channels).step_by(CHANNELS_AT_ONCE) {
+                    let last = (first + CHANNELS_AT_ONCE).min(channels);
+                    for column in 0..panel.columns {
+                        let from =
+                            &weights[(panel.column + column) * self.depth..][first * taps..last * taps];
+                        for (channel, from) in (first..last).zip(from.chunks_exact(taps)) {
+                            for (tap, weight) in from.iter().enumerate() {
+                                to[(tap * channels + channel) * columns + column] = *weight;
+                            }
+                        }
                     }
                 }
             }
-        }
-        Packed::of(&packed)
+        })
     }
 
     /// Packs biases; zeros where there are none.

@@ -5,7 +5,7 @@ use super::{
     finish::{Block, Columns, Finish, Place, Quantise},
     kernel::{self, Bytes, Outlet, Panel, PanelKernel, Rows, Starts},
     layout::{ENTRY_BYTES, Format, Layout},
-    pack::{self, Limit, PackedPanels},
+    pack::{Limit, Matrix, PackedPanels},
     padded,
     spec::{QConvSpec, QSlice},
     window::Window,
@@ -61,7 +61,7 @@ impl Dense {
     pub(super) fn new(isa: Isa, spec: &QConvSpec<'_>) -> Self {
         let (layout, packed) = choose(isa, spec);
         let extra: Vec<u32> = packed.extra_counts.into_iter().chain(packed.extra_offsets).collect();
-        let parts = [Packed::of(&packed.weights), Packed::of(&extra), Packed::of(&packed.shuffles)];
+        let parts = [packed.weights, Packed::of(&extra), Packed::of(&packed.shuffles)];
         let dense = Self::from_parts(isa, &spec.geometry, layout.format, parts);
         dense.unwrap_or_else(|| unreachable!("freshly packed weights fit their layout"))
     }
@@ -171,44 +171,50 @@ impl Dense {
 
 /// The format that is fastest for the weights, with the weights in it.
 fn choose(isa: Isa, spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
-    let attempt = |format, limit| {
-        let layout = Layout::new(isa, format, &spec.geometry);
-        (layout, pack::pack(&layout, limit, spec))
+    let (format, limit) = match isa {
+        Isa::Generic | Isa::Neon => (Format::Pairs16, Limit::Byte),
+        Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => (Format::Quads8, Limit::Byte),
+        Isa::NeonDotprod => (Format::Signed8, Limit::Byte),
+        Isa::Avx2 => return choose_avx2(spec),
     };
-    match isa {
-        Isa::Generic | Isa::Neon => attempt(Format::Pairs16, Limit::Byte),
-        Isa::AvxVnni | Isa::Avx512Vnni | Isa::NeonI8mm => attempt(Format::Quads8, Limit::Byte),
-        Isa::NeonDotprod => attempt(Format::Signed8, Limit::Byte),
-        Isa::Avx2 => choose_avx2(spec.geometry.out_pixels() == 1, attempt),
-    }
+    let layout = Layout::new(isa, format, &spec.geometry);
+    (layout, Matrix::new(&layout, spec).pack(&layout, limit))
 }
 
 /// AVX2 multiplies bytes in 16 bits, where great weights side by side do not fit: they need extra entries, or another
 /// order, or words instead of bytes. The costs are those of the instructions for four elements of K.
-fn choose_avx2(
-    single: bool,
-    attempt: impl Fn(Format, Limit) -> (Layout, PackedPanels),
-) -> (Layout, PackedPanels) {
-    let quads = attempt(Format::Quads8, Limit::ProductPair);
-    if quads.1.extra_offsets.is_empty() {
-        return quads;
+fn choose_avx2(spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
+    let layout = |format| Layout::new(Isa::Avx2, format, &spec.geometry);
+    let single = spec.geometry.out_pixels() == 1;
+    let (quads, shuffled) = (layout(Format::Quads8), layout(Format::Shuffled8));
+    let mut matrix = Matrix::new(&quads, spec);
+    matrix.find_misfits();
+    let extra = matrix.extra_entries(&quads, Limit::ProductPair);
+    if extra == 0 {
+        return (quads, matrix.pack(&quads, Limit::ProductPair));
     }
-    let panels = quads.0.panels() * quads.0.groups;
-    let cost = |(layout, packed): &(Layout, PackedPanels), each: usize| {
-        each * (layout.entries() * panels + packed.extra_offsets.len())
-    };
-    let shuffled = attempt(Format::Shuffled8, Limit::ProductPair);
-    let bytes = cost(&quads, 12).min(cost(&shuffled, 13));
+    let panels = quads.panels() * quads.groups;
+    let quads_cost = 12 * (quads.entries() * panels + extra);
+    matrix = matrix.relaid(&quads, &shuffled, spec);
+    matrix.shuffle();
+    let extra = matrix.extra_entries(&shuffled, Limit::ProductPair);
+    let shuffled_cost = 13 * (shuffled.entries() * panels + extra);
+    let bytes = quads_cost.min(shuffled_cost);
     // A single row's time is made of reading its weights: words are twice as many bytes.
-    let words = if single { 32 } else { 16 } * quads.0.entries() * panels;
-    if single && 16 * quads.0.entries() * panels < bytes {
-        return attempt(Format::Signed8, Limit::Symmetric);
+    let words = if single { 32 } else { 16 } * quads.entries() * panels;
+    let (layout, limit) = if single && 16 * quads.entries() * panels < bytes {
+        (layout(Format::Signed8), Limit::Symmetric)
+    } else if words < bytes {
+        (layout(Format::Pairs16), Limit::Byte)
+    } else if quads_cost == bytes {
+        (quads, Limit::ProductPair)
+    } else {
+        (shuffled, Limit::ProductPair)
+    };
+    if layout.format != Format::Shuffled8 {
+        matrix = matrix.relaid(&shuffled, &layout, spec);
     }
-    match bytes {
-        _ if words < bytes => attempt(Format::Pairs16, Limit::Byte),
-        _ if cost(&quads, 12) == bytes => quads,
-        _ => shuffled,
-    }
+    (layout, matrix.pack(&layout, limit))
 }
 
 /// How output pixels are cut into blocks: an even count of them where there are several, since threads share them out.

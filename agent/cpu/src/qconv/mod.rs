@@ -110,9 +110,10 @@ impl QConv {
         };
         let (multiplier, offset) = spec.factors();
         let places = method.places(&geometry);
+        let sums = spec.weight_sums();
         let parameters = Parameters {
-            bias: Packed::of(&places.spread(&spec.folded_bias(method.input_shift()))),
-            sums: Packed::of(&places.spread(&spec.weight_sums())),
+            bias: Packed::of(&places.spread(&spec.folded_bias(&sums, method.input_shift()))),
+            sums: Packed::of(&places.spread(&sums)),
             multiplier: Packed::of(&places.spread(&multiplier)),
             offset: Packed::of(&places.spread(&offset)),
         };

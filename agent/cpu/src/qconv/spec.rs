@@ -141,11 +141,10 @@ impl QConvSpec<'_> {
         self.weights.chunks_exact(self.per_channel()).map(|w| w.iter().map(|w| i32::from(*w)).sum()).collect()
     }
 
-    /// The biases for sums over inputs of which `shift` is subtracted as they are read.
-    pub(super) fn folded_bias(&self, shift: i32) -> Vec<i32> {
+    /// The biases, with the `sums` of the channels' weights folded in, for sums over inputs of which `shift` is subtracted as they are read.
+    pub(super) fn folded_bias(&self, sums: &[i32], shift: i32) -> Vec<i32> {
         let by = shift - i32::from(self.input_zero);
         let bias = |c: usize| self.bias.map_or(0, |bias| bias[c]);
-        let sums = self.weight_sums();
         sums.iter().enumerate().map(|(c, sum)| bias(c).wrapping_add(by.wrapping_mul(*sum))).collect()
     }
 
