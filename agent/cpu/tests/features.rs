@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use whimbrel_cpu::{CpuEngine, isa::Isa};
-use whimbrel_infer::{Datatype, LoadOptions, Tensor, program};
+use whimbrel_infer::{Datatype, LoadOptions, Source, Tensor, program};
 
 /// Largest difference, as a part of the output's largest value.
 const TOLERANCE: f32 = 2e-5;
@@ -61,7 +61,8 @@ fn check(name: &str) {
     let onnx = std::fs::read(file(&format!("{name}.onnx"))).expect("a file of this folder");
     for isa in Isa::available() {
         let engine = CpuEngine { isa, threads: 2 };
-        let model = program::load(engine, &onnx, &LoadOptions::default()).expect("loads");
+        let model =
+            program::load(engine, &Source::of_bytes(onnx.clone()), &LoadOptions::default()).expect("loads");
         let mut session = model.session();
         // Twice, so that every plan is also used again.
         for (at, set) in sets(name).iter().chain(&sets(name)).enumerate() {

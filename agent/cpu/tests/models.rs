@@ -48,7 +48,12 @@ fn every_instruction_set_and_thread_gives_the_same_bits_and_tracts_answer() {
         for isa in Isa::available() {
             for threads in [1, 2, 5] {
                 let engine = CpuEngine { isa, threads };
-                let loaded = program::load(engine, &onnx, &LoadOptions::default()).expect("loads");
+                let loaded = program::load(
+                    engine,
+                    &whimbrel_infer::Source::of_bytes(onnx.clone()),
+                    &LoadOptions::default(),
+                )
+                .expect("loads");
                 let found = answers(&loaded, &inputs);
                 for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
                     assert!(

@@ -4,10 +4,11 @@ use crate::{
     datatype::Datatype,
     error::{LoadError, RunError},
     limits::ImportLimits,
+    source::Source,
     tensor::Tensor,
     tract::Tract,
 };
-use std::{fmt, io::Read, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc};
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,20 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The file is malformed, beyond the limits, or needs what the backend lacks.
     fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError>;
+
+    /// Makes a model of a source, from which weights may be read as long as the model is there.
+    ///
+    /// # Errors
+    /// As [`Self::load`], and where the source cannot be read.
+    fn load_source(&self, source: &Source, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        if let Some(bytes) = source.in_memory() {
+            return self.load(bytes, options);
+        }
+        let max = options.limits.file_size_bytes_max as u64;
+        let fail = |source| LoadError::Read { path: "the model".into(), source };
+        let bytes = source.bytes(&(0..max.saturating_add(1))).map_err(fail)?;
+        self.load(&bytes, options)
+    }
 
     /// Whether it knows an operator, by its ONNX name (`Conv`, `com.microsoft.Gelu`). One that it knows may still be refused for its
     /// attributes when a model is loaded.
@@ -114,7 +129,7 @@ pub fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String>, Load
     crate::tract::operators(onnx, limits)
 }
 
-/// Reads an ONNX file, at most as large as the limits allow, and loads it.
+/// Opens an ONNX file and loads it.
 ///
 /// # Errors
 /// The file cannot be read or is too large; see [`Backend::load`].
@@ -123,10 +138,6 @@ pub fn load_file(
     path: &Path,
     options: &LoadOptions,
 ) -> Result<Arc<dyn Model>, LoadError> {
-    let max = options.limits.file_size_bytes_max;
-    let fail = |source| LoadError::Read { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let mut bytes = Vec::new();
-    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(fail)?;
-    backend.load(&bytes, options)
+    let source = Source::open(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    backend.load_source(&source, options)
 }

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
+//! | [`source`] | where a model's bytes come from |
 //! | [`tensor`] | a checked array of such elements |
 //! | [`mod@backend`] | the three traits |
 //! | [`error`] | why a model was not loaded or not run |
@@ -29,6 +30,7 @@ pub mod program;
 mod reference;
 mod rules;
 mod single;
+pub mod source;
 pub mod tensor;
 mod tract;
 
@@ -39,4 +41,5 @@ pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;
 pub use program::Engine;
 pub use single::Single;
+pub use source::Source;
 pub use tensor::{Tensor, TensorError, element_count};

@@ -1,7 +1,11 @@
 //! A checked array of elements: contiguous, row-major, little-endian.
 
-use crate::datatype::{Datatype, Element};
+use crate::{
+    datatype::{Datatype, Element},
+    source::{Source, Stored},
+};
 use half::f16;
+use std::{borrow::Cow, ops::Range};
 
 /// Why bytes and a shape do not make a tensor, or a tensor is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,12 +44,40 @@ pub enum TensorError {
         /// What the tensor has.
         found: Datatype,
     },
+    /// The file that holds the elements cannot be read any more.
+    #[error("the elements cannot be read from the model's file: {why}")]
+    Unreadable {
+        /// The system's words.
+        why: String,
+    },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Data {
     Fixed(Vec<u8>),
     Strings(Vec<Vec<u8>>),
+    /// Left in the model's file.
+    Stored(Stored),
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Strings(a), Self::Strings(b)) => a == b,
+            (Self::Strings(_), _) | (_, Self::Strings(_)) => false,
+            _ => self.bytes().is_some_and(|bytes| Some(bytes) == other.bytes()),
+        }
+    }
+}
+
+impl Data {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Fixed(bytes) => Some(bytes),
+            Self::Stored(stored) => stored.kept(),
+            Self::Strings(_) => None,
+        }
+    }
 }
 
 /// An array of elements of one type. Length and shape always agree.
@@ -85,6 +117,29 @@ impl Tensor {
         Ok(Self { datatype, shape, data: Data::Fixed(bytes) })
     }
 
+    /// Takes a part of a model's file as elements, which are read when somebody asks for them.
+    ///
+    /// # Errors
+    /// The shape overflows or needs another number of bytes; BYTES and BOOL, whose elements have to be looked at.
+    pub(crate) fn stored(
+        datatype: Datatype,
+        shape: Vec<usize>,
+        source: &Source,
+        range: Range<u64>,
+    ) -> Result<Self, TensorError> {
+        let Some(size) = datatype.size_bytes().filter(|_| datatype != Datatype::Bool) else {
+            return Err(TensorError::Datatype { expected: "of fixed size", found: datatype });
+        };
+        let Some(expected) = element_count(&shape).and_then(|n| n.checked_mul(size)) else {
+            return Err(TensorError::ShapeOverflow { shape });
+        };
+        let found = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        if found != expected {
+            return Err(TensorError::Length { shape, datatype, expected, found, unit: "bytes" });
+        }
+        Ok(Self { datatype, shape, data: Data::Stored(Stored::new(source.clone(), range)) })
+    }
+
     /// Takes values as elements.
     ///
     /// # Errors
@@ -121,8 +176,8 @@ impl Tensor {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.data {
-            Data::Fixed(bytes) => bytes.len() / self.datatype.size_bytes().unwrap_or(1),
             Data::Strings(strings) => strings.len(),
+            _ => self.shape.iter().product(),
         }
     }
 
@@ -132,21 +187,57 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// The little-endian bytes; `None` for BYTES.
+    /// The little-endian bytes; `None` for BYTES, and where a file that holds them cannot be read any more.
     #[must_use]
     pub fn as_le_bytes(&self) -> Option<&[u8]> {
-        match &self.data {
-            Data::Fixed(bytes) => Some(bytes),
-            Data::Strings(_) => None,
+        self.data.bytes()
+    }
+
+    /// The little-endian bytes, which are not kept in memory where they lie in a file.
+    ///
+    /// # Errors
+    /// BYTES; the file cannot be read any more.
+    pub fn le_bytes_once(&self) -> Result<Cow<'_, [u8]>, TensorError> {
+        let kept = match &self.data {
+            Data::Stored(stored) => match stored.kept.get() {
+                None => {
+                    let bytes = stored.source.bytes(&stored.range);
+                    return bytes.map(Cow::Owned).map_err(|e| TensorError::Unreadable { why: e.to_string() });
+                }
+                Some(kept) => kept.as_deref(),
+            },
+            data => data.bytes(),
+        };
+        let wrong = TensorError::Datatype { expected: "of fixed size", found: self.datatype };
+        kept.map(Cow::Borrowed).ok_or(wrong)
+    }
+
+    /// The elements of an FP32 tensor, which are not kept in memory where they lie in a file.
+    ///
+    /// # Errors
+    /// The elements are of another type; the file cannot be read any more.
+    pub fn f32s_once(&self) -> Result<Vec<f32>, TensorError> {
+        if self.datatype != Datatype::Fp32 {
+            return Err(TensorError::Datatype { expected: "FP32", found: self.datatype });
         }
+        if let Data::Stored(stored) = &self.data
+            && cfg!(target_endian = "little")
+            && stored.kept.get().is_none()
+        {
+            let mut values = vec![0f32; self.len()];
+            let read = stored.source.read(stored.range.start, bytemuck::cast_slice_mut(&mut values));
+            return read.map(|()| values).map_err(|e| TensorError::Unreadable { why: e.to_string() });
+        }
+        let bytes = self.le_bytes_once()?;
+        Ok(bytes.chunks_exact(f32::SIZE_BYTES).map(f32::read_le).collect())
     }
 
     /// The byte strings of a BYTES tensor; `None` for any other.
     #[must_use]
     pub fn as_strings(&self) -> Option<&[Vec<u8>]> {
         match &self.data {
-            Data::Fixed(_) => None,
             Data::Strings(strings) => Some(strings),
+            _ => None,
         }
     }
 
@@ -155,8 +246,8 @@ impl Tensor {
     /// # Errors
     /// The elements are of another type.
     pub fn values<T: Element>(&self) -> Result<impl ExactSizeIterator<Item = T> + '_, TensorError> {
-        match &self.data {
-            Data::Fixed(bytes) if self.datatype == T::DATATYPE => {
+        match self.data.bytes() {
+            Some(bytes) if self.datatype == T::DATATYPE => {
                 Ok(bytes.chunks_exact(T::SIZE_BYTES).map(T::read_le))
             }
             _ => Err(TensorError::Datatype { expected: T::DATATYPE.as_str(), found: self.datatype }),

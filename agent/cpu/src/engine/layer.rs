@@ -145,13 +145,15 @@ impl Layer {
         Ok(match &step.operation {
             Operation::QConv(conv) => {
                 let into = step.outputs.first().map_or(Datatype::Uint8, |id| plan.buffer(*id).datatype);
-                Self::QConv { conv: Box::new(qconv(isa, conv)), into }
+                let weights = conv.weights.get().map_err(|why| refuse(&why))?;
+                Self::QConv { conv: Box::new(qconv(isa, conv, &weights)), into }
             }
             Operation::Conv(conv) => {
                 let (activation, after) = fused(conv.activation);
+                let weights = conv.weights.get().map_err(|why| refuse(&why))?;
                 let spec = fconv::ConvSpec {
                     geometry: conv.geometry,
-                    weights: &conv.weights,
+                    weights: &weights,
                     bias: conv.bias.as_ref().map(|b| b.as_slice()),
                     activation,
                     residual: conv.residual,
@@ -226,7 +228,8 @@ impl Layer {
             }
             Operation::DynamicConv(conv) => {
                 let into = step.outputs.first().map_or(Datatype::Fp32, |id| plan.buffer(*id).datatype);
-                Self::DynamicConv { conv: Box::new(qconv(isa, conv)), into }
+                let weights = conv.weights.get().map_err(|why| refuse(&why))?;
+                Self::DynamicConv { conv: Box::new(qconv(isa, conv, &weights)), into }
             }
             Operation::Single(single) => {
                 let types =
@@ -252,7 +255,7 @@ fn quantisation(quant: Quant, signed: bool) -> Quantisation {
     Quantisation { scale: quant.scale, zero: quant.zero, signed }
 }
 
-fn qconv(isa: Isa, conv: &plan::QConv) -> qconv::QConv {
+fn qconv(isa: Isa, conv: &plan::QConv, weights: &[i16]) -> qconv::QConv {
     let output = match &conv.output {
         QConvOutput::Bytes { multiplier, zero, min, max, residual } => qconv::QOutput::Quantised {
             multiplier,
@@ -270,7 +273,7 @@ fn qconv(isa: Isa, conv: &plan::QConv) -> qconv::QConv {
         isa,
         &qconv::QConvSpec {
             geometry: conv.geometry,
-            weights: &conv.weights,
+            weights,
             bias: conv.bias.as_ref().map(|b| b.as_slice()),
             input_zero: conv.input_zero,
             output,

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `layer` | operations made ready: weights packed, tables built, an instruction set chosen |
+//! | `pack` | makes the layers of a plan, on several threads |
 //! | `arena` | the memory of a run, and the slices that a step may see of it |
 //! | `execute` | steps over slices, in parts |
 //! | `recurrent` | recurrent layers as layers |
@@ -12,6 +13,7 @@ mod arena;
 mod copy;
 mod execute;
 mod layer;
+mod pack;
 mod recurrent;
 
 use crate::{
@@ -22,7 +24,8 @@ use arena::{Source, State};
 use layer::Layer;
 use std::{ops::Range, sync::Arc};
 use whimbrel_infer::{
-    Backend, CompileError, Datatype, Engine, LoadError, LoadOptions, Model, RunError, Tensor, plan::Plan,
+    Backend, CompileError, Datatype, Engine, LoadError, LoadOptions, Model, RunError, Source as File, Tensor,
+    plan::{BufferId, Plan, Step},
     program,
 };
 
@@ -35,9 +38,13 @@ impl Backend for Cpu {
     }
 
     fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        self.load_source(&File::of_bytes(onnx.to_vec()), options)
+    }
+
+    fn load_source(&self, source: &File, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         let isa = Isa::chosen().map_err(|e| LoadError::Processor { why: e.to_string() })?;
         let threads = options.threads.map_or(1, std::num::NonZeroUsize::get).min(THREADS_MAX);
-        program::load(CpuEngine { isa, threads }, onnx, options)
+        program::load(CpuEngine { isa, threads }, source, options)
     }
 
     fn knows(&self, operator: &str) -> bool {
@@ -90,17 +97,16 @@ impl Engine for CpuEngine {
     }
 
     fn prepare(&self, plan: Plan) -> Result<Prepared, CompileError> {
-        let mut steps = Vec::with_capacity(plan.steps.len());
-        let mut scratch_bytes = 0;
-        for step in &plan.steps {
-            let layer = Layer::new(self.isa, &plan, step)?;
-            scratch_bytes = scratch_bytes.max(layer.scratch_bytes());
-            let source = |id: &whimbrel_infer::plan::BufferId| Source::of(plan.buffer(*id));
-            let inputs = step.inputs.iter().map(source).collect();
-            let outputs = step.outputs.iter().map(source).collect();
-            steps.push(Ready { layer, inputs, outputs });
-        }
-        let answer = |id: &whimbrel_infer::plan::BufferId| {
+        let layers = pack::layers(self.isa, self.threads, &plan)?;
+        let scratch_bytes = layers.iter().map(Layer::scratch_bytes).max().unwrap_or(0);
+        let source = |id: &BufferId| Source::of(plan.buffer(*id));
+        let ready = |(layer, step): (Layer, &Step)| Ready {
+            layer,
+            inputs: step.inputs.iter().map(source).collect(),
+            outputs: step.outputs.iter().map(source).collect(),
+        };
+        let steps = layers.into_iter().zip(&plan.steps).map(ready).collect();
+        let answer = |id: &BufferId| {
             let buffer = plan.buffer(*id);
             Answer { from: Source::of(buffer), datatype: buffer.datatype, shape: buffer.shape.clone() }
         };

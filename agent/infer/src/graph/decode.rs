@@ -2,36 +2,34 @@
 
 use super::{Attributes, DeclaredOutput, Graph, Model, Node, attributes::Value};
 use crate::{
-    backend::TensorInfo,
     datatype::{Datatype, Element},
     error::LoadError,
+    source::Source,
     tensor::Tensor,
-    tract::{declared_type, one_line},
+    tract::{File, StoredData, declared_type, one_line},
 };
 use half::f16;
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
 };
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    AttributeProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
     attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto::dimension,
 };
 
-/// Makes a model of a checked file; `inputs` and `symbols` are what it declares to read.
+/// Makes a model of a checked file. Its large weights stay in the source.
 ///
 /// # Errors
 /// Nodes read what nothing makes, or form a cycle; a tensor's data cannot be read.
-pub(crate) fn decode(
-    proto: ModelProto,
-    inputs: Vec<TensorInfo>,
-    symbols: Vec<Vec<Option<String>>>,
-) -> Result<Model, LoadError> {
+pub(crate) fn decode(file: File, source: &Source) -> Result<Model, LoadError> {
+    let File { proto, stored, inputs, symbols } = file;
     let opsets = proto.opset_import;
     let graph = proto.graph.unwrap_or_default();
     let outputs = graph.output.iter().map(declared_output).collect();
     let versions = Versions::of(&opsets);
-    let mut graph = decode_graph(graph, &versions)?;
+    let mut graph = decode_graph(graph, &versions, (source, stored))?;
     graph.inputs = inputs.iter().map(|info| info.name.clone()).collect();
     graph.nodes = sorted(graph.nodes, &graph.inputs, &graph.constants)?;
     Ok(Model { graph, opsets, inputs, symbols, outputs })
@@ -65,23 +63,28 @@ fn declared_output(output: &ValueInfoProto) -> DeclaredOutput {
     DeclaredOutput { name: output.name.clone(), datatype, shape }
 }
 
-fn decode_graph(proto: GraphProto, versions: &Versions) -> Result<Graph, LoadError> {
+fn decode_graph(
+    proto: GraphProto,
+    versions: &Versions,
+    (source, mut stored): (&Source, StoredData),
+) -> Result<Graph, LoadError> {
     let mut graph = Graph {
         inputs: proto.input.into_iter().map(|input| input.name).collect(),
         outputs: proto.output.into_iter().map(|output| output.name).collect(),
         ..Graph::default()
     };
-    for tensor in proto.initializer {
+    for (index, tensor) in proto.initializer.into_iter().enumerate() {
         let name = tensor.name.clone();
-        graph.constants.insert(name, Arc::new(decode_tensor(tensor)?));
+        let elsewhere = stored.remove(&index).map(|range| (source, range));
+        graph.constants.insert(name, Arc::new(decode_tensor(tensor, elsewhere)?));
     }
     for node in proto.node.into_iter().flat_map(super::microsoft::expand) {
-        graph.nodes.push(Arc::new(decode_node(node, versions)?));
+        graph.nodes.push(Arc::new(decode_node(node, versions, source)?));
     }
     Ok(graph)
 }
 
-fn decode_node(mut proto: NodeProto, versions: &Versions) -> Result<Node, LoadError> {
+fn decode_node(mut proto: NodeProto, versions: &Versions, source: &Source) -> Result<Node, LoadError> {
     let domain = plain_domain(&proto.domain);
     let op = if domain.is_empty() { proto.op_type.clone() } else { format!("{domain}.{}", proto.op_type) };
     let mut node = Node {
@@ -97,7 +100,8 @@ fn decode_node(mut proto: NodeProto, versions: &Versions) -> Result<Node, LoadEr
     check_target(&proto)?;
     for attribute in &mut proto.attribute {
         if let Some(graph) = attribute.g.take() {
-            node.graphs.insert(attribute.name.clone(), decode_graph(graph, versions)?);
+            node.graphs
+                .insert(attribute.name.clone(), decode_graph(graph, versions, (source, StoredData::new()))?);
         } else if let Some(value) = decode_attribute(attribute)? {
             node.attributes.insert(attribute.name.clone(), value);
         }
@@ -131,20 +135,29 @@ fn decode_attribute(attribute: &AttributeProto) -> Result<Option<Value>, LoadErr
         Ok(AttributeType::Floats) => Some(Value::Floats(a.floats.clone())),
         Ok(AttributeType::Strings) => Some(Value::Texts(a.strings.clone())),
         Ok(AttributeType::Tensor) => match &a.t {
-            Some(tensor) => Some(Value::Tensor(Arc::new(decode_tensor(tensor.clone())?))),
+            Some(tensor) => Some(Value::Tensor(Arc::new(decode_tensor(tensor.clone(), None)?))),
             None => None,
         },
         _ => None,
     })
 }
 
-/// A tensor's elements, wherever the file keeps them.
-fn decode_tensor(tensor: TensorProto) -> Result<Tensor, LoadError> {
+/// A tensor's elements, wherever the file keeps them; `elsewhere` is where its raw data lies, if it was not decoded.
+fn decode_tensor(tensor: TensorProto, elsewhere: Option<(&Source, Range<u64>)>) -> Result<Tensor, LoadError> {
     let name = one_line(&tensor.name);
     let unsupported = |datatype: String| LoadError::UnsupportedDatatype { tensor: name.clone(), datatype };
     let onnx = DataType::try_from(tensor.data_type).map_err(|_| unsupported(tensor.data_type.to_string()))?;
     let datatype = datatype_of(onnx).ok_or_else(|| unsupported(onnx.as_str_name().to_owned()))?;
     let shape: Vec<usize> = tensor.dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
+    let mut raw = tensor.raw_data;
+    if let Some((source, range)) = elsewhere {
+        if !matches!(datatype, Datatype::Bytes | Datatype::Bool) {
+            let made = Tensor::stored(datatype, shape, source, range);
+            return made.map_err(|e| LoadError::Malformed { why: format!("tensor {name:?}: {e}") });
+        }
+        raw = source.bytes(&range).map_err(|source| LoadError::Read { path: "the model".into(), source })?;
+    }
+    let tensor = TensorProto { raw_data: raw, ..tensor };
     let made = if datatype == Datatype::Bytes {
         Tensor::from_strings(shape, tensor.string_data)
     } else if tensor.raw_data.is_empty() {

@@ -8,15 +8,18 @@
 //! | `geometry` | the sizes of a convolution |
 //! | `operation` | what a step does |
 //! | `recurrent` | recurrent layers |
+//! | `weights` | constant elements that exist only while a step is made ready |
 
 mod geometry;
 mod operation;
 mod recurrent;
+mod weights;
 
 pub use crate::compile::memory::{ALIGNMENT_BYTES, SLACK_BYTES};
 pub use geometry::Conv2d;
 pub use operation::*;
 pub use recurrent::{Cell, Direction, Recurrent, RecurrentWeights};
+pub use weights::Weights;
 
 use crate::{datatype::Datatype, tensor::Tensor};
 use std::sync::Arc;

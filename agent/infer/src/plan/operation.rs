@@ -1,6 +1,6 @@
 //! What a step does. Inputs and outputs are named in the order of the step's buffers.
 
-use super::{Conv2d, Recurrent};
+use super::{Conv2d, Recurrent, Weights};
 use crate::single::Single;
 use std::sync::Arc;
 
@@ -182,7 +182,7 @@ pub struct Conv {
     /// Sizes.
     pub geometry: Conv2d,
     /// Out channels, in channels per group, kernel rows, kernel columns.
-    pub weights: Arc<Vec<f32>>,
+    pub weights: Weights<f32>,
     /// One per output channel.
     pub bias: Option<Arc<Vec<f32>>>,
     /// Applied last.
@@ -197,7 +197,7 @@ pub struct QConv {
     /// Sizes.
     pub geometry: Conv2d,
     /// Out channels, in channels per group, kernel rows, kernel columns; the zero point subtracted, so -255 to 255.
-    pub weights: Arc<Vec<i16>>,
+    pub weights: Weights<i16>,
     /// One per output channel, in units of input scale times weight scale.
     pub bias: Option<Arc<Vec<i32>>>,
     /// The byte that means 0 in the input.

@@ -15,20 +15,25 @@ use crate::{
     },
     error::{LoadError, RunError},
     graph, rules,
+    source::Source,
     tensor::Tensor,
     tract,
 };
 use std::sync::Arc;
 
-/// Makes a model of the bytes of an ONNX file, which an engine runs.
+/// Makes a model of an ONNX file, which an engine runs.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub fn load<E: Engine>(engine: E, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+pub fn load<E: Engine>(
+    engine: E,
+    source: &Source,
+    options: &LoadOptions,
+) -> Result<Arc<dyn Model>, LoadError> {
     let name = engine.name();
     let limits = &options.limits;
-    let file = tract::open(onnx, limits, name)?;
-    let model = graph::decode(file.proto, file.inputs, file.symbols)?;
+    let file = tract::open(source, limits, name)?;
+    let model = graph::decode(file, source)?;
     let program = Program { engine, model, limits: limits.clone(), segments: Segments::new() };
     let binding = Binding { inputs: program.model.inputs.clone(), symbols: program.model.symbols.clone() };
     let free = binding.inputs.iter().any(|info| info.shape.is_empty() || info.shape.contains(&None));

@@ -1,6 +1,6 @@
 //! What the decoded file declares, against the limits and a backend's operators.
 
-use super::guard::one_line;
+use super::{guard::one_line, skeleton::StoredData};
 use crate::{error::LoadError, limits::ImportLimits};
 use std::collections::HashSet;
 use tract_onnx::pb::{
@@ -8,12 +8,13 @@ use tract_onnx::pb::{
     tensor_proto::{DataLocation, DataType},
 };
 
-/// Checks everything that is declared, before tract makes anything of it.
+/// Checks everything that is declared, before tract makes anything of it. `stored` says where raw data lies that was not decoded.
 ///
 /// # Errors
 /// Something is beyond the limits, contradicts itself, lies in another file, or is not supported.
 pub(crate) fn check(
     model: &ModelProto,
+    stored: &StoredData,
     knows: &dyn Fn(&NodeProto) -> bool,
     backend: &'static str,
     limits: &ImportLimits,
@@ -27,7 +28,7 @@ pub(crate) fn check(
         return Err(malformed("its graph has no output"));
     }
     let mut walk = Walk { knows, backend, limits, nodes: 0 };
-    walk.graph(graph)
+    walk.graph(graph, stored)
 }
 
 fn malformed(why: &str) -> LoadError {
@@ -49,14 +50,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn graph(&mut self, graph: &GraphProto) -> Result<(), LoadError> {
+    fn graph(&mut self, graph: &GraphProto, stored: &StoredData) -> Result<(), LoadError> {
         self.nodes += graph.node.len();
         at_most("the number of nodes", self.nodes, self.limits.nodes_max)?;
         if let Some(sparse) = graph.sparse_initializer.first() {
             let name = sparse.values.as_ref().map_or("", |values| values.name.as_str());
             return Err(LoadError::UnsupportedDatatype { tensor: one_line(name), datatype: "sparse".into() });
         }
-        graph.initializer.iter().try_for_each(|tensor| self.tensor(tensor))?;
+        for (index, tensor) in graph.initializer.iter().enumerate() {
+            let elsewhere = stored.get(&index).map_or(0, |range| range.end - range.start);
+            self.tensor(tensor, usize::try_from(elsewhere).unwrap_or(usize::MAX))?;
+        }
         graph.node.iter().try_for_each(|node| self.node(node))
     }
 
@@ -73,11 +77,16 @@ impl Walk<'_> {
     }
 
     fn attribute(&mut self, attribute: &AttributeProto) -> Result<(), LoadError> {
-        attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor))?;
-        attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| self.graph(graph))
+        attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(tensor, 0))?;
+        attribute
+            .g
+            .iter()
+            .chain(&attribute.graphs)
+            .try_for_each(|graph| self.graph(graph, &StoredData::new()))
     }
 
-    fn tensor(&self, tensor: &TensorProto) -> Result<(), LoadError> {
+    /// `elsewhere` bytes of the tensor's raw data were not decoded.
+    fn tensor(&self, tensor: &TensorProto, elsewhere: usize) -> Result<(), LoadError> {
         let name = || one_line(&tensor.name);
         if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
             return Err(LoadError::ExternalData { tensor: name() });
@@ -93,7 +102,7 @@ impl Walk<'_> {
                 found: one_line(&format!("{:?}", tensor.dims)),
                 max: self.limits.tensor_elements_max,
             })?;
-        let held = elements_held(tensor)?;
+        let held = elements_held(tensor, elsewhere)?;
         if held == count {
             return Ok(());
         }
@@ -104,7 +113,7 @@ impl Walk<'_> {
 }
 
 /// How many elements the file really holds for a tensor.
-fn elements_held(tensor: &TensorProto) -> Result<usize, LoadError> {
+fn elements_held(tensor: &TensorProto, elsewhere: usize) -> Result<usize, LoadError> {
     let unsupported =
         |datatype: String| LoadError::UnsupportedDatatype { tensor: one_line(&tensor.name), datatype };
     let datatype =
@@ -122,11 +131,12 @@ fn elements_held(tensor: &TensorProto) -> Result<usize, LoadError> {
         DataType::String => return Ok(tensor.string_data.len()),
         other => return Err(unsupported(other.as_str_name().to_owned())),
     };
-    if tensor.raw_data.is_empty() {
+    let raw = tensor.raw_data.len().max(elsewhere);
+    if raw == 0 {
         return Ok(typed);
     }
-    if tensor.raw_data.len().is_multiple_of(size) {
-        Ok(tensor.raw_data.len() / size)
+    if raw.is_multiple_of(size) {
+        Ok(raw / size)
     } else {
         Err(LoadError::Malformed {
             why: format!("tensor {:?} ends within an element", one_line(&tensor.name)),

@@ -4,9 +4,12 @@ use super::{
     check, convert,
     guard::{guarded, one_line},
     plan::{self, Plan},
-    scan,
+    scan, skeleton,
+    skeleton::StoredData,
 };
-use crate::{backend::TensorInfo, datatype::Datatype, error::LoadError, limits::ImportLimits};
+use crate::{
+    backend::TensorInfo, datatype::Datatype, error::LoadError, limits::ImportLimits, source::Source,
+};
 use std::collections::HashSet;
 use tract_onnx::{
     model::ParseResult,
@@ -39,7 +42,7 @@ pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, Loa
     let framework = tract_onnx::onnx();
     let proto = read(&framework, onnx, limits)?;
     let knows = |node: &NodeProto| framework.op_register.0.contains_key(&node.op_type);
-    check::check(&proto, &knows, "tract", limits)?;
+    check::check(&proto, &StoredData::new(), &knows, "tract", limits)?;
     let graph =
         proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
     let (inputs, symbols) = declared_inputs(graph, limits)?;
@@ -54,30 +57,35 @@ pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, Loa
 
 /// A checked file, for an engine of our own.
 pub(crate) struct File {
-    /// Decoded.
+    /// Decoded, without the raw data of large initialisers.
     pub(crate) proto: ModelProto,
+    /// Where that lies.
+    pub(crate) stored: StoredData,
     /// What it reads.
     pub(crate) inputs: Vec<TensorInfo>,
     /// For each input, the name of each size that must be the same wherever the name stands.
     pub(crate) symbols: Symbols,
 }
 
-/// Decodes and checks a file for a backend that knows its own operators and tract's.
+/// Decodes and checks a file, but for its weights, for a backend that knows its own operators and tract's.
 ///
 /// # Errors
 /// See [`LoadError`].
-pub(crate) fn open(onnx: &[u8], limits: &ImportLimits, backend: &'static str) -> Result<File, LoadError> {
+pub(crate) fn open(source: &Source, limits: &ImportLimits, backend: &'static str) -> Result<File, LoadError> {
     let framework = tract_onnx::onnx();
-    let proto = read(&framework, onnx, limits)?;
+    within_size(source.len(), limits)?;
+    let (bytes, stored) = skeleton::skeleton(source)?;
+    let proto = read(&framework, &bytes, limits)?;
+    drop(bytes);
     let knows = |node: &NodeProto| {
         framework.op_register.0.contains_key(&node.op_type)
             || crate::rules::is_native(&node.domain, &node.op_type)
     };
-    check::check(&proto, &knows, backend, limits)?;
+    check::check(&proto, &stored, &knows, backend, limits)?;
     let graph =
         proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
     let (inputs, symbols) = declared_inputs(graph, limits)?;
-    Ok(File { proto, inputs, symbols })
+    Ok(File { proto, stored, inputs, symbols })
 }
 
 /// The operators that a file uses, sorted, each once.
@@ -101,15 +109,20 @@ pub(crate) fn operators(onnx: &[u8], limits: &ImportLimits) -> Result<Vec<String
 
 /// Decodes a file whose size and nesting are within the limits.
 fn read(framework: &tract_onnx::Onnx, onnx: &[u8], limits: &ImportLimits) -> Result<ModelProto, LoadError> {
-    if onnx.len() > limits.file_size_bytes_max {
-        return Err(LoadError::TooLarge {
-            what: "the size of the ONNX file in bytes".into(),
-            found: format!("at least {}", onnx.len()),
-            max: limits.file_size_bytes_max,
-        });
-    }
+    within_size(onnx.len() as u64, limits)?;
     scan::scan(onnx, limits.messages_max)?;
     guarded(|| framework.proto_model_for_read(&mut &*onnx)).map_err(|why| LoadError::Malformed { why })
+}
+
+fn within_size(len: u64, limits: &ImportLimits) -> Result<(), LoadError> {
+    if usize::try_from(len).is_ok_and(|len| len <= limits.file_size_bytes_max) {
+        return Ok(());
+    }
+    Err(LoadError::TooLarge {
+        what: "the size of the ONNX file in bytes".into(),
+        found: format!("at least {len}"),
+        max: limits.file_size_bytes_max,
+    })
 }
 
 /// Whether any input takes more than one shape.

@@ -6,6 +6,7 @@
 //! | `check` | what the decoded file declares, against the limits and tract's operators |
 //! | `import` | the file as a template, from which plans for concrete shapes are made |
 //! | `bound` | keeps tract from computing constants beyond the limits |
+//! | `skeleton` | a file without its weights |
 //! | `softmax` | keeps tract from making softmax wrong in quantised models |
 //! | `plan` | one optimised graph for one set of input shapes |
 //! | `session` | the model and its sessions |
@@ -22,6 +23,7 @@ mod plan;
 mod scan;
 mod session;
 mod single;
+mod skeleton;
 mod softmax;
 
 use crate::{
@@ -32,8 +34,9 @@ use std::sync::Arc;
 
 pub(crate) use convert::declared as declared_type;
 pub(crate) use guard::one_line;
-pub(crate) use import::{open, operators};
+pub(crate) use import::{File, open, operators};
 pub(crate) use single::Compiled;
+pub(crate) use skeleton::StoredData;
 
 /// Runs models with tract's own operators.
 pub(crate) struct Tract;

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     datatype::Datatype,
-    plan::{Activation, Conv, Conv2d, Layout, Operation, QConv, QConvOutput, QPair, QResidual, Unary},
+    plan::{self, Activation, Conv, Conv2d, Layout, Operation, QConv, QConvOutput, QPair, QResidual, Unary},
     rules::{Window, window},
+    tensor::Tensor,
 };
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ const PADDED_PIXELS: usize = 1 << 16;
 pub(super) struct QProduct {
     pub(super) geometry: Conv2d,
     /// Out channels first, zero points subtracted.
-    pub(super) weights: Arc<Vec<i16>>,
+    pub(super) weights: plan::Weights<i16>,
     pub(super) bias: Option<Arc<Vec<i32>>>,
     /// Scale of a sum: the input's times the weights', one for all or one per output channel.
     pub(super) scales: Vec<f32>,
@@ -264,7 +265,7 @@ impl Lower<'_> {
     fn float_conv(&mut self, index: usize, geometry: Conv2d) -> Lowered<bool> {
         let placed = self.placed(index);
         let (Some(x), Some(out)) = (input(placed, 0), output(placed)) else { return Ok(false) };
-        let Some(weights) = input(placed, 1).and_then(|w| self.floats(w)) else { return Ok(false) };
+        let Some(weights) = input(placed, 1).and_then(|w| self.float_weights(w)) else { return Ok(false) };
         let bias = match input(placed, 2) {
             None => None,
             Some(id) => match self.floats(id) {
@@ -282,7 +283,7 @@ impl Lower<'_> {
         let to = self.make(tail.last, Form { layout: LAST, shifted: false });
         let conv = Conv {
             geometry,
-            weights: Arc::new(weights),
+            weights,
             bias: bias.map(Arc::new),
             activation: tail.activation,
             residual: tail.residual.is_some(),
@@ -292,31 +293,48 @@ impl Lower<'_> {
         Ok(true)
     }
 
+    /// Constant floats that are made when they are packed.
+    pub(super) fn float_weights(&self, id: ValueId) -> Option<plan::Weights<f32>> {
+        if let Some(weights) = self.as_weights(id) {
+            let tensor = Arc::clone(self.constant(weights.q)?);
+            return Some(plan::Weights::made(tensor.len(), move || weights.floats_of(&tensor)));
+        }
+        let tensor = Arc::clone(self.constant(id)?);
+        (tensor.datatype() == Datatype::Fp32)
+            .then(|| plan::Weights::made(tensor.len(), move || tensor.f32s_once().map_err(|e| e.to_string())))
+    }
+
     /// Constant floats, dequantised where they are integers.
     pub(super) fn floats(&self, id: ValueId) -> Option<Vec<f32>> {
         if let Some(weights) = self.as_weights(id) {
             return weights.to_floats(self).ok()?.to_f32s().ok();
         }
-        Some(self.constant(id)?.values::<f32>().ok()?.collect())
+        self.constant(id)?.f32s_once().ok()
     }
 
     /// Scales weights and bias by a BatchNormalization that nothing else comes before.
     fn fold_normalisation(
         &self,
-        mut weights: Vec<f32>,
+        weights: plan::Weights<f32>,
         bias: Option<Vec<f32>>,
         out: ValueId,
-    ) -> (Vec<f32>, Option<Vec<f32>>, Vec<usize>, ValueId) {
-        let Some((reader, scale, shift)) = self.normalisation(out) else {
+    ) -> (plan::Weights<f32>, Option<Vec<f32>>, Vec<usize>, ValueId) {
+        let Some((reader, scales, shift)) = self.normalisation(out) else {
             return (weights, bias, Vec::new(), out);
         };
-        let channels = scale.len();
-        let inner = weights.len() / channels.max(1);
+        let channels = scales.len();
         let mut bias = bias.unwrap_or_else(|| vec![0.0; channels]);
-        for (channel, (scale, shift)) in scale.iter().zip(&shift).enumerate() {
-            weights[channel * inner..(channel + 1) * inner].iter_mut().for_each(|w| *w *= scale);
-            bias[channel] = bias[channel] * scale + shift;
+        for ((bias, scale), shift) in bias.iter_mut().zip(&scales).zip(&shift) {
+            *bias = *bias * scale + shift;
         }
+        let inner = (weights.len() / channels.max(1)).max(1);
+        let weights = plan::Weights::made(weights.len(), move || {
+            let mut values = weights.get()?;
+            for (values, scale) in values.chunks_mut(inner).zip(&scales) {
+                values.iter_mut().for_each(|value| *value *= scale);
+            }
+            Ok(values)
+        });
         let last = output(self.placed(reader)).unwrap_or(out);
         (weights, Some(bias), vec![reader], last)
     }
@@ -409,19 +427,40 @@ impl Lower<'_> {
 }
 
 /// Weights as 16-bit integers, out channels first, less their zero points.
-pub(super) fn weights_by_channel(lower: &Lower<'_>, weights: &Weights) -> Option<Arc<Vec<i16>>> {
+pub(super) fn weights_by_channel(lower: &Lower<'_>, weights: &Weights) -> Option<plan::Weights<i16>> {
     let tensor = lower.constant(weights.q)?;
     let channels = *tensor.shape().first()?;
     let fits = |len: usize| len == 1 || len == channels;
-    let is_bytes = matches!(tensor.datatype(), Datatype::Uint8 | Datatype::Int8);
-    if !is_bytes || !fits(weights.scales.len()) || !fits(weights.zeros.len()) {
+    if !fits(weights.scales.len()) || !fits(weights.zeros.len()) {
         return None;
     }
+    let zeros = byte_zeros(tensor, &weights.zeros)?;
     let inner = (tensor.len() / channels.max(1)).max(1);
-    let zero = |at: usize| weights.zeros[if weights.zeros.len() == 1 { 0 } else { at / inner }];
-    let values = integers(tensor).ok()?;
-    let less = values.iter().enumerate().map(|(at, w)| i16::try_from(w - zero(at)).ok());
-    less.collect::<Option<Vec<i16>>>().map(Arc::new)
+    let tensor = Arc::clone(tensor);
+    Some(plan::Weights::made(tensor.len(), move || {
+        let zero = |row: usize| zeros[if zeros.len() == 1 { 0 } else { row }];
+        let bytes = tensor.le_bytes_once().map_err(|e| e.to_string())?;
+        let mut values = Vec::with_capacity(bytes.len());
+        for (row, bytes) in bytes.chunks(inner).enumerate() {
+            let zero = zero(row);
+            if tensor.datatype() == Datatype::Int8 {
+                values.extend(bytes.iter().map(|byte| i16::from(byte.cast_signed()) - zero));
+            } else {
+                values.extend(bytes.iter().map(|byte| i16::from(*byte) - zero));
+            }
+        }
+        Ok(values)
+    }))
+}
+
+/// Zero points of weights of bytes; `None` where the weights are no bytes, or a zero point is none of their values.
+pub(super) fn byte_zeros(tensor: &Tensor, zeros: &[i32]) -> Option<Vec<i16>> {
+    let range = match tensor.datatype() {
+        Datatype::Uint8 => 0..=255,
+        Datatype::Int8 => -128..=127,
+        _ => return None,
+    };
+    zeros.iter().map(|zero| i16::try_from(*zero).ok().filter(|zero| range.contains(zero))).collect()
 }
 
 /// A sum of bytes that a product goes into.

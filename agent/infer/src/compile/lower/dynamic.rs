@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     datatype::Datatype,
-    plan::{Buffer, BufferId, Conv2d, DYNAMIC_HEAD_BYTES, Layout, Operation, Place, QConv, QConvOutput},
+    plan::{
+        self, Buffer, BufferId, Conv2d, DYNAMIC_HEAD_BYTES, Layout, Operation, Place, QConv, QConvOutput,
+    },
 };
 use std::sync::Arc;
 
@@ -95,7 +97,7 @@ impl Lower<'_> {
     }
 
     /// Sizes, constant weights and the layout of an integer product.
-    fn integer_weights(&self, placed: &Placed, x: ValueId) -> Option<(Conv2d, Arc<Vec<i16>>, Layout)> {
+    fn integer_weights(&self, placed: &Placed, x: ValueId) -> Option<(Conv2d, plan::Weights<i16>, Layout)> {
         let w = input(placed, 1)?;
         let zeros = match input(placed, 3) {
             Some(id) => integers(self.constant(id)?).ok()?,

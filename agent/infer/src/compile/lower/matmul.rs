@@ -2,13 +2,13 @@
 
 use super::{
     Form, Lower, Lowered, Placed, ValueId,
-    conv::QProduct,
+    conv::{QProduct, byte_zeros},
     input, output,
     quant::{Sink, Weights, integers},
 };
 use crate::{
     datatype::Datatype,
-    plan::{Conv, Conv2d, Layout, MatMul, Operation, QConv, QConvOutput},
+    plan::{self, Conv, Conv2d, Layout, MatMul, Operation, QConv, QConvOutput},
     rules,
 };
 use std::sync::Arc;
@@ -72,27 +72,30 @@ impl Lower<'_> {
         &self,
         factors: &Factors,
         weights: &Weights,
-    ) -> Option<(Arc<Vec<i16>>, Vec<f32>)> {
+    ) -> Option<(plan::Weights<i16>, Vec<f32>)> {
         let column_axis = usize::from(!factors.b_transposed);
         let n = factors.n;
         let fits = |len: usize| len == 1 || (len == n && weights.axis == column_axis);
         if !fits(weights.scales.len()) || !fits(weights.zeros.len()) {
             return None;
         }
-        let tensor = self.constant(weights.q)?;
-        if !matches!(tensor.datatype(), Datatype::Uint8 | Datatype::Int8) {
-            return None;
-        }
-        let values = integers(tensor).ok()?;
-        let mut out = Vec::with_capacity(values.len());
-        for column in 0..n {
-            let zero = weights.zeros[if weights.zeros.len() == 1 { 0 } else { column }];
-            for row in 0..factors.k {
-                let at = if factors.b_transposed { column * factors.k + row } else { row * n + column };
-                out.push(i16::try_from(values[at] - zero).ok()?);
+        let tensor = Arc::clone(self.constant(weights.q)?);
+        let zeros = byte_zeros(&tensor, &weights.zeros)?;
+        let (k, transposed) = (factors.k, factors.b_transposed);
+        let values = plan::Weights::made(tensor.len(), move || {
+            let values = integers(&tensor)?;
+            let mut out = Vec::with_capacity(values.len());
+            for column in 0..n {
+                let zero = zeros[if zeros.len() == 1 { 0 } else { column }];
+                for row in 0..k {
+                    let at = if transposed { column * k + row } else { row * n + column };
+                    let value = values.get(at).and_then(|value| i16::try_from(*value).ok());
+                    out.push(value.ok_or("its weights are no matrix")? - zero);
+                }
             }
-        }
-        Some((Arc::new(out), weights.scales.clone()))
+            Ok(out)
+        });
+        Some((values, weights.scales.clone()))
     }
 
     fn quantised_product(&self, placed: &Placed, factors: &Factors) -> Option<QProduct> {
@@ -191,7 +194,7 @@ impl Lower<'_> {
     }
 
     fn float_product(&mut self, placed: &Placed, factors: &Factors, out: ValueId) -> Lowered<bool> {
-        let Some(b) = self.floats(factors.b) else { return Ok(false) };
+        let Some(b) = self.float_weights(factors.b) else { return Ok(false) };
         let gemm = placed.node.op == "Gemm";
         let scale = |name: &str| if gemm { placed.node.attributes.float(name).unwrap_or(1.0) } else { 1.0 };
         let (alpha, beta) = (scale("alpha"), scale("beta"));
@@ -205,14 +208,15 @@ impl Lower<'_> {
                 _ => return Ok(false),
             });
         }
-        let mut weights = Vec::with_capacity(b.len());
-        for column in 0..factors.n {
-            for row in 0..factors.k {
-                let at =
-                    if factors.b_transposed { column * factors.k + row } else { row * factors.n + column };
-                weights.push(b[at] * alpha);
+        let (k, n, transposed) = (factors.k, factors.n, factors.b_transposed);
+        let weights = plan::Weights::made(b.len(), move || {
+            let mut b = b.get()?;
+            if !transposed {
+                b = columns_of(&b, k, n);
             }
-        }
+            b.iter_mut().for_each(|value| *value *= alpha);
+            Ok(b)
+        });
         let (mut nodes, mut last) = (Vec::new(), out);
         if bias.is_none()
             && let Some((add, values)) = self.constant_sum(out, factors.n)
@@ -230,7 +234,7 @@ impl Lower<'_> {
         let to = self.make(tail.last, Form::plain());
         let conv = Conv {
             geometry: Conv2d::matmul(factors.rows, factors.k, factors.n),
-            weights: Arc::new(weights),
+            weights,
             bias: bias.map(Arc::new),
             activation: tail.activation,
             residual: tail.residual.is_some(),
@@ -297,4 +301,18 @@ pub(super) fn strides_over(shape: &[usize], out: &[usize], item: usize) -> Vec<u
         step *= size;
     }
     strides
+}
+
+/// A matrix of `k` rows, column by column.
+fn columns_of(b: &[f32], k: usize, n: usize) -> Vec<f32> {
+    let mut columns = vec![0.0; b.len()];
+    // A few columns at a time, so that what is written stays in the cache.
+    for first in (0..n).step_by(16) {
+        for (row, values) in b.chunks_exact(n.max(1)).take(k).enumerate() {
+            for column in first..(first + 16).min(n) {
+                columns[column * k + row] = values[column];
+            }
+        }
+    }
+    columns
 }

@@ -2,7 +2,7 @@
 
 use super::{Form, Lower, Lowered, Placed, ValueId, input, output};
 use crate::{
-    datatype::Datatype,
+    datatype::{Datatype, Element},
     plan::{Layout, Operation, QMap, Quant},
     tensor::Tensor,
 };
@@ -31,10 +31,19 @@ impl Weights {
     /// `(q - zero) * scale`.
     pub(super) fn to_floats(&self, lower: &Lower<'_>) -> Result<Tensor, String> {
         let tensor = lower.constant(self.q).ok_or("weights are not constant")?;
+        let floats = self.floats_of(tensor)?;
+        Tensor::from_values(tensor.shape().to_vec(), &floats).map_err(|e| e.to_string())
+    }
+
+    /// The same of a tensor that is the constant.
+    pub(super) fn floats_of(&self, tensor: &Tensor) -> Result<Vec<f32>, String> {
         let shape = tensor.shape();
         let inner: usize = shape.get(self.axis + 1..).unwrap_or_default().iter().product();
         let count = shape.get(self.axis).copied().unwrap_or(1).max(1);
         let pick = |at: usize| if self.scales.len() == 1 { 0 } else { at / inner.max(1) % count };
+        if self.scales.is_empty() || self.zeros.len() != self.scales.len() {
+            return Err("weights without scales".to_owned());
+        }
         let ints = integers(tensor)?;
         #[allow(clippy::cast_precision_loss, reason = "as ONNX defines dequantisation")]
         let floats: Vec<f32> = ints
@@ -42,17 +51,17 @@ impl Weights {
             .enumerate()
             .map(|(at, q)| q.wrapping_sub(self.zeros[pick(at)]) as f32 * self.scales[pick(at)])
             .collect();
-        Tensor::from_values(shape.to_vec(), &floats).map_err(|e| e.to_string())
+        Ok(floats)
     }
 }
 
 /// Elements of an 8- or 32-bit integer tensor.
 pub(super) fn integers(tensor: &Tensor) -> Result<Vec<i32>, String> {
-    let bad = |e: crate::tensor::TensorError| e.to_string();
+    let bytes = || tensor.le_bytes_once().map_err(|e| e.to_string());
     match tensor.datatype() {
-        Datatype::Uint8 => Ok(tensor.values::<u8>().map_err(bad)?.map(i32::from).collect()),
-        Datatype::Int8 => Ok(tensor.values::<i8>().map_err(bad)?.map(i32::from).collect()),
-        Datatype::Int32 => Ok(tensor.values::<i32>().map_err(bad)?.collect()),
+        Datatype::Uint8 => Ok(bytes()?.iter().map(|byte| i32::from(*byte)).collect()),
+        Datatype::Int8 => Ok(bytes()?.iter().map(|byte| i32::from(byte.cast_signed())).collect()),
+        Datatype::Int32 => Ok(bytes()?.chunks_exact(i32::SIZE_BYTES).map(i32::read_le).collect()),
         other => Err(format!("{other} is no quantised type")),
     }
 }

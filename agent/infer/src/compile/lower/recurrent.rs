@@ -4,7 +4,7 @@ use super::{Form, Lower, Lowered, Placed, ValueId, input, quant::integers};
 use crate::{
     datatype::Datatype,
     plan::{
-        Activation, Buffer, BufferId, Cell, Conv, Conv2d, Direction, Layout, Operation, Place, QConv,
+        self, Activation, Buffer, BufferId, Cell, Conv, Conv2d, Direction, Layout, Operation, Place, QConv,
         QConvOutput, Recurrent, RecurrentWeights, Unary,
     },
 };
@@ -204,7 +204,7 @@ impl Lower<'_> {
             Weights::Floats(weights) => {
                 let conv = Conv {
                     geometry,
-                    weights: Arc::new(weights),
+                    weights: plan::Weights::of(weights),
                     bias: Some(Arc::new(bias)),
                     activation: Activation::None,
                     residual: false,
@@ -214,7 +214,13 @@ impl Lower<'_> {
             Weights::Bytes { weights, scales } => {
                 let [scale, zero, bytes] = self.quantise_by_range(placed, from, self.shape(x).to_vec(), None);
                 let output = QConvOutput::Floats { multiplier: Arc::new(scales), bias: None };
-                let conv = QConv { geometry, weights: Arc::new(weights), bias: None, input_zero: 0, output };
+                let conv = QConv {
+                    geometry,
+                    weights: plan::Weights::of(weights),
+                    bias: None,
+                    input_zero: 0,
+                    output,
+                };
                 let inputs = vec![bytes, zero, scale];
                 self.emit(Operation::DynamicConv(conv), inputs, vec![to], &placed.node);
             }

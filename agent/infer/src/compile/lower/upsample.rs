@@ -4,7 +4,7 @@
 use super::{Form, Lower, Lowered, Placed, conv::QProduct, input, output, quant::Weights};
 use crate::{
     datatype::Datatype,
-    plan::{Activation, BufferId, Conv, Conv2d, Layout, Operation, QConv, QConvOutput},
+    plan::{self, Activation, BufferId, Conv, Conv2d, Layout, Operation, QConv, QConvOutput},
 };
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ impl Lower<'_> {
         let zeros = sizes.repeated(&zeros);
         let zero = |at: usize| zeros[if zeros.len() == 1 { 0 } else { at / sizes.in_c }];
         let less = turned.iter().enumerate().map(|(at, w)| i16::try_from(w - zero(at)).ok());
-        let weights = Arc::new(less.collect::<Option<Vec<i16>>>()?);
+        let weights = plan::Weights::of(less.collect::<Option<Vec<i16>>>()?);
         let scales: Vec<f32> = scales.iter().map(|s| quant.scale * s).collect();
         let bias = match input(placed, 2) {
             Some(id) => Some(Arc::new(sizes.repeated(&self.bias(id, &scales)?))),
@@ -181,7 +181,7 @@ impl Lower<'_> {
         let windows = self.windows(sizes, Datatype::Fp32);
         let conv = Conv {
             geometry: sizes.geometry(),
-            weights: Arc::new(weights),
+            weights: plan::Weights::of(weights),
             bias,
             activation,
             residual: false,
