@@ -1,4 +1,4 @@
-//! Project tasks: `cargo xtask demo | test | emulate | bench | fuzz | tidy | dist`.
+//! Project tasks: `cargo xtask demo | test | emulate | miri | bench | fuzz | tidy | dist`.
 //!
 //! Kept light, since it is built before everything else: it starts other programs and reads their output.
 
@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod emulate;
 mod fuzz;
+mod miri;
 mod python;
 mod target;
 mod test;
@@ -21,6 +22,7 @@ Usage: cargo xtask TASK
   demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
   test [FILTER]              every test, on real components that it installs and starts itself
   emulate [aarch64|armv7]    the kernels' tests on other architectures, under qemu
+  miri [FILTER]              the kernels under Miri, on a nightly toolchain that it installs
   bench [NAME] [--json] …    published figures, each beside its peer in the same run:
                              cpu     inference beside ONNX Runtime, OpenVINO and LiteRT: time, loading, memory, outputs
                              update  transfer, memory, resume, delta, power cuts, kills
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "emulate" => emulate::run(rest),
+        "miri" => miri::run(rest),
         "bench" => bench::run(rest),
         "fuzz" => fuzz::run(rest),
         "tidy" => tidy::run(),

@@ -256,6 +256,7 @@ fn square(size: usize, in_c: usize, out_c: usize, kernel: usize) -> Conv2d {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "its many products take hours there")]
 fn deep_products_are_cut_and_blocks_of_rows_too() {
     Case::new(square(20, 40, 50, 1), Activation::RELU, true, true).check();
     Case::new(square(6, 600, 40, 1), Activation::Silu, true, true).check();
