@@ -4,6 +4,7 @@
 //! `corpus/TARGET/` holds inputs that reach far. The crate's test runs them, and mutations of them, on any machine; `cargo xtask
 //! fuzz` runs the same functions under libFuzzer.
 
+mod model;
 mod targets;
 
 /// A target: its name, which is that of its folder under `corpus/`, and its function.
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("topic", targets::topic),
     ("transfer", targets::transfer),
     ("headers", targets::headers),
+    ("model", model::model),
 ];
 
 /// The function of a target.
