@@ -5,6 +5,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `attention` | `Attention` |
 //! | `boxes` | suppression of boxes that overlap |
 //! | `call` | what an implementation is given, and tensors to numbers and back |
 //! | `loss` | losses of classification |
@@ -14,6 +15,7 @@
 //! | `unique` | `Unique` |
 //! | `window` | windows of signal processing |
 
+mod attention;
 mod boxes;
 mod call;
 mod loss;
@@ -32,6 +34,7 @@ pub(crate) type Run = fn(&Call) -> Answer;
 
 /// Operators that are always run here: tract lacks them, or has them wrong.
 const PREFERRED: &[(&str, Run)] = &[
+    ("Attention", attention::attention),
     ("CenterCropPad", movement::centre),
     ("Det", numeric::determinant),
     ("NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
