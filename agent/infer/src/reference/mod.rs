@@ -11,7 +11,9 @@
 //! | `loss` | losses of classification |
 //! | `movement` | operators that move elements |
 //! | `numeric` | sums along an axis, normalisation, products, reductions |
+//! | `pooling` | windows over images, and back |
 //! | `quant` | quantisation by parameters that only a run gives |
+//! | `regions` | images sampled between their pixels |
 //! | `unique` | `Unique` |
 //! | `window` | windows of signal processing |
 
@@ -21,7 +23,9 @@ mod call;
 mod loss;
 mod movement;
 mod numeric;
+mod pooling;
 mod quant;
+mod regions;
 mod unique;
 mod window;
 
@@ -34,12 +38,18 @@ pub(crate) type Run = fn(&Call) -> Answer;
 
 /// Operators that are always run here: tract lacks them, or has them wrong.
 const PREFERRED: &[(&str, Run)] = &[
+    ("AffineGrid", regions::affine_grid),
     ("Attention", attention::attention),
     ("CenterCropPad", movement::centre),
+    ("Col2Im", pooling::columns_to_image),
+    ("DeformConv", regions::deformed_convolution),
     ("Det", numeric::determinant),
+    ("LpPool", pooling::lp_pool),
+    ("MaxUnpool", pooling::max_unpool),
     ("NegativeLogLikelihoodLoss", loss::negative_log_likelihood),
     ("NonMaxSuppression", boxes::non_max_suppression),
     ("ReverseSequence", movement::reverse_sequence),
+    ("RoiAlign", regions::roi_align),
     ("SoftmaxCrossEntropyLoss", loss::softmax_cross_entropy),
     ("TensorScatter", movement::tensor_scatter),
     ("Unique", unique::unique),
