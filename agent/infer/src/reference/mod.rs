@@ -14,6 +14,8 @@
 //! | `pooling` | windows over images, and back |
 //! | `quant` | quantisation by parameters that only a run gives |
 //! | `regions` | images sampled between their pixels |
+//! | `resize` | `Resize` |
+//! | `signal` | spectra of signals |
 //! | `unique` | `Unique` |
 //! | `window` | windows of signal processing |
 
@@ -26,6 +28,8 @@ mod numeric;
 mod pooling;
 mod quant;
 mod regions;
+mod resize;
+mod signal;
 mod unique;
 mod window;
 
@@ -62,13 +66,17 @@ const OTHERWISE: &[(&str, Run)] = &[
     ("HammingWindow", window::hamming),
     ("HannWindow", window::hann),
     ("CumSum", numeric::cumulative_sum),
+    ("DFT", signal::fourier),
     ("DequantizeLinear", quant::dequantise),
     ("MatMul", numeric::matrix_product),
+    ("MelWeightMatrix", signal::mel_weights),
     ("OneHot", movement::one_hot),
     ("Pad", movement::pad),
     ("QLinearMatMul", quant::product_of_bytes),
     ("QuantizeLinear", quant::quantise),
     ("Range", movement::range),
+    ("Resize", resize::resize),
+    ("STFT", signal::fourier_of_frames),
 ];
 
 fn find(table: &[(&str, Run)], op: &str) -> Option<Run> {
