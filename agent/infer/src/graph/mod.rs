@@ -11,6 +11,8 @@ mod decode;
 mod microsoft;
 
 pub(crate) use attributes::Attributes;
+#[cfg(test)]
+pub(crate) use attributes::Value;
 pub(crate) use decode::{datatype_of_number, decode};
 
 use crate::{backend::TensorInfo, datatype::Datatype, tensor::Tensor};

@@ -248,3 +248,35 @@ impl Scoring {
         (scores, stages)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::Value,
+        reference::testing::{f32s, run},
+    };
+
+    #[test]
+    fn capping_does_not_show_what_a_mask_hides_and_a_query_may_see_nothing() {
+        let tensor = |values: &[f32]| f32s(&[1, 1, 2, 1], values);
+        let mask = Tensor::from_values(vec![2, 2], &[false, true, false, false]).expect("valid");
+        let (q, k, v) = (tensor(&[1.0, 2.0]), tensor(&[3.0, -4.0]), tensor(&[5.0, 6.0]));
+        let answer = run(attention, &[("softcap", Value::Float(0.5))], &[&q, &k, &v, &mask]).expect("runs");
+        assert_eq!(answer[0], tensor(&[6.0, 0.0]));
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused_and_take_no_time() {
+        let none = |shape: &[usize]| f32s(shape, &[]);
+        let heads = [("q_num_heads", Value::Int(1)), ("kv_num_heads", Value::Int(1))];
+        let wide = none(&[1 << 40, 1 << 20, 0]);
+        assert!(run(attention, &heads, &[&wide, &wide, &wide]).is_err());
+        let (line, other) = (none(&[1, 1, 0, 4]), none(&[1, 1, 0, 5]));
+        assert!(run(attention, &[], &[&line, &other, &line]).is_err());
+        assert!(
+            run(attention, &[], &[&line, &line, &other]).is_ok_and(|made| made[0].shape() == [1, 1, 0, 5])
+        );
+        assert!(run(attention, &[], &[&wide, &wide, &wide]).is_err());
+    }
+}

@@ -16,6 +16,8 @@
 //! | `regions` | images sampled between their pixels |
 //! | `resize` | `Resize` |
 //! | `signal` | spectra of signals |
+//! | `testing` | calls of implementations, for their tests |
+//! | `training` | steps of optimisers |
 //! | `unique` | `Unique` |
 //! | `window` | windows of signal processing |
 
@@ -30,6 +32,9 @@ mod quant;
 mod regions;
 mod resize;
 mod signal;
+#[cfg(test)]
+mod testing;
+mod training;
 mod unique;
 mod window;
 
@@ -57,6 +62,9 @@ const PREFERRED: &[(&str, Run)] = &[
     ("SoftmaxCrossEntropyLoss", loss::softmax_cross_entropy),
     ("TensorScatter", movement::tensor_scatter),
     ("Unique", unique::unique),
+    ("ai.onnx.preview.training.Adagrad", training::adagrad),
+    ("ai.onnx.preview.training.Adam", training::adam),
+    ("ai.onnx.preview.training.Momentum", training::momentum),
 ];
 
 /// Operators that are run here where tract refuses the node.
@@ -85,7 +93,10 @@ fn find(table: &[(&str, Run)], op: &str) -> Option<Run> {
 
 /// Whether an operator is among those that are always run here.
 pub(crate) fn knows(domain: &str, op: &str) -> bool {
-    matches!(domain, "" | "ai.onnx") && find(PREFERRED, op).is_some()
+    match domain {
+        "" | "ai.onnx" => find(PREFERRED, op).is_some(),
+        domain => find(PREFERRED, &format!("{domain}.{op}")).is_some(),
+    }
 }
 
 /// The implementation that comes before tract's.

@@ -214,39 +214,19 @@ pub(super) fn range(call: &Call) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        graph::{Attributes, Node},
-        limits::ImportLimits,
-    };
-    use std::collections::HashMap;
-
-    fn run(op: fn(&Call) -> Answer, inputs: &[&Tensor]) -> Answer {
-        let node = Node {
-            op: String::new(),
-            version: 21,
-            name: String::new(),
-            inputs: vec![],
-            outputs: vec![],
-            attributes: Attributes::default(),
-            graphs: HashMap::new(),
-            proto: tract_onnx::pb::NodeProto::default(),
-        };
-        let inputs = inputs.iter().map(|tensor| Some(*tensor)).collect();
-        op(&Call { node: &node, inputs, limits: &ImportLimits::default() })
-    }
+    use crate::reference::testing::{int64s as ints, run};
 
     #[test]
     fn sizes_beyond_the_limits_are_refused_and_take_no_memory() {
-        let ints = |values: &[i64]| Tensor::from_values(vec![values.len()], values).expect("valid");
         let scalar = |value: i64| Tensor::from_values(vec![], &[value]).expect("valid");
         let (row, none) = (ints(&[1, 2]), Tensor::from_values::<i64>(vec![0, 2], &[]).expect("valid"));
         let huge = 1i64 << 60;
-        assert!(run(pad, &[&row, &ints(&[huge, i64::MAX])]).is_err());
-        assert!(run(centre, &[&row, &ints(&[huge])]).is_err());
-        assert!(run(one_hot, &[&row, &scalar(huge), &ints(&[0, 1])]).is_err());
-        assert!(run(range, &[&scalar(0), &scalar(huge), &scalar(1)]).is_err());
-        assert!(run(range, &[&scalar(0), &scalar(1), &scalar(0)]).is_err());
-        assert!(run(pad, &[&none, &ints(&[0, huge, 0, 0])]).is_ok_and(|made| made[0].is_empty()));
-        assert!(run(centre, &[&none, &ints(&[0, huge])]).is_ok_and(|made| made[0].is_empty()));
+        assert!(run(pad, &[], &[&row, &ints(&[huge, i64::MAX])]).is_err());
+        assert!(run(centre, &[], &[&row, &ints(&[huge])]).is_err());
+        assert!(run(one_hot, &[], &[&row, &scalar(huge), &ints(&[0, 1])]).is_err());
+        assert!(run(range, &[], &[&scalar(0), &scalar(huge), &scalar(1)]).is_err());
+        assert!(run(range, &[], &[&scalar(0), &scalar(1), &scalar(0)]).is_err());
+        assert!(run(pad, &[], &[&none, &ints(&[0, huge, 0, 0])]).is_ok_and(|made| made[0].is_empty()));
+        assert!(run(centre, &[], &[&none, &ints(&[0, huge])]).is_ok_and(|made| made[0].is_empty()));
     }
 }

@@ -115,3 +115,31 @@ pub(super) fn max_unpool(call: &Call) -> Answer {
 pub(super) fn sizes(values: &[i64]) -> Result<Vec<usize>, String> {
     values.iter().map(|value| size(*value)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::Value,
+        reference::testing::{f32s, int64s, run},
+    };
+
+    #[test]
+    fn sizes_beyond_the_limits_are_refused_and_take_no_memory() {
+        let huge = 1i64 << 60;
+        let ints = |name: &'static str, values: &[i64]| (name, Value::Ints(values.to_vec()));
+        let (x, none) = (f32s(&[1, 1, 2], &[1.0, 2.0]), f32s(&[0, 1, 1 << 40, 1 << 40], &[]));
+        let padded = [ints("kernel_shape", &[1]), ints("pads", &[huge, huge])];
+        assert!(run(lp_pool, &padded, &[&x]).is_err());
+        let one = [ints("kernel_shape", &[1, 1])];
+        assert!(run(lp_pool, &one, &[&none]).is_ok_and(|made| made[0].is_empty()));
+        assert!(run(lp_pool, &[], &[&x]).is_err());
+        let far = [ints("kernel_shape", &[1]), ints("strides", &[huge])];
+        assert!(run(max_unpool, &far, &[&x, &int64s(&[0, 1])]).is_err());
+        let near = [ints("kernel_shape", &[1])];
+        assert!(run(max_unpool, &near, &[&x, &int64s(&[0, 7])]).is_err());
+        assert!(run(max_unpool, &near, &[&x, &int64s(&[0, -1])]).is_err());
+        assert!(run(columns_to_image, &[], &[&x, &int64s(&[huge]), &int64s(&[1])]).is_err());
+        assert!(run(columns_to_image, &[], &[&x, &int64s(&[2]), &int64s(&[0])]).is_err());
+    }
+}

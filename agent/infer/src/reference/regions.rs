@@ -229,3 +229,40 @@ pub(super) fn affine_grid(call: &Call) -> Answer {
     }
     Ok(vec![from_floats(theta.datatype(), shape, &grid)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::Value,
+        reference::testing::{f32s, int64s, run},
+    };
+
+    #[test]
+    fn a_region_without_end_is_refused() {
+        let (x, first) = (f32s(&[1, 1, 1, 1], &[1.0]), int64s(&[0]));
+        let region = |side: f32| f32s(&[1, 4], &[0.0, 0.0, side, side]);
+        assert!(run(roi_align, &[], &[&x, &region(1e30), &first]).is_err());
+        assert!(run(roi_align, &[], &[&x, &region(1.0), &first]).is_ok_and(|made| made[0].len() == 1));
+        let nowhere = [("sampling_ratio", Value::Int(1))];
+        assert!(run(roi_align, &nowhere, &[&x, &region(f32::NAN), &first]).is_ok());
+    }
+
+    #[test]
+    fn groups_that_no_channel_has_take_no_time() {
+        let (x, w) = (f32s(&[1, 0, 2, 2], &[]), f32s(&[0, 0, 1, 1], &[]));
+        let groups = [("group", Value::Int(1 << 60))];
+        let offset = f32s(&[1, 2, 2, 2], &[0.0; 8]);
+        let made = run(deformed_convolution, &groups, &[&x, &w, &offset]).expect("runs");
+        assert_eq!(made[0].shape(), [1, 0, 2, 2]);
+    }
+
+    #[test]
+    fn a_grid_needs_two_or_three_axes() {
+        assert!(run(affine_grid, &[], &[&f32s(&[1, 0, 1], &[]), &int64s(&[1, 1])]).is_err());
+        let same = f32s(&[1, 2, 3], &[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        let made = run(affine_grid, &[], &[&same, &int64s(&[1, 1, 1, 2])]).expect("runs");
+        assert_eq!(made[0], f32s(&[1, 1, 2, 2], &[-0.5, 0.0, 0.5, 0.0]));
+        assert!(run(affine_grid, &[], &[&same, &int64s(&[1, 1, 1 << 60, 2])]).is_err());
+    }
+}

@@ -184,3 +184,26 @@ fn cubic(floor: f64, ratio: f64, a: f64) -> Vec<(f64, f64)> {
     let weights = [far(1.0 + ratio), near(ratio), near(1.0 - ratio), far(2.0 - ratio)];
     (-1i8..3).zip(weights).map(|(step, weight)| (floor + f64::from(step), weight)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::Value,
+        reference::testing::{f32s, int64s, run},
+    };
+
+    #[test]
+    fn sizes_beyond_the_limits_or_of_nothing_are_refused() {
+        let (x, none) = (f32s(&[2], &[1.0, 3.0]), f32s(&[0], &[]));
+        let to = |x: &Tensor, sizes: &[i64]| run(resize, &[], &[x, &none, &none, &int64s(sizes)]);
+        assert_eq!(to(&x, &[4]).expect("runs")[0], f32s(&[4], &[1.0, 1.0, 3.0, 3.0]));
+        assert!(to(&x, &[1 << 60]).is_err());
+        assert!(to(&x, &[1, 1]).is_err());
+        assert!(to(&none, &[3]).is_err());
+        assert!(to(&x, &[0]).is_ok_and(|made| made[0].is_empty()));
+        let outside = [("exclude_outside", Value::Int(1)), ("mode", Value::Text(b"linear".to_vec()))];
+        let made = run(resize, &outside, &[&x, &none, &f32s(&[1], &[2.0])]).expect("runs");
+        assert_eq!(made[0], f32s(&[4], &[1.0, 1.5, 2.5, 3.0]));
+    }
+}

@@ -162,3 +162,42 @@ pub(super) fn mel_weights(call: &Call) -> Answer {
     let datatype = datatype.and_then(crate::graph::datatype_of_number).unwrap_or(Datatype::Fp32);
     Ok(vec![from_floats(datatype, shape, &weights)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        graph::Value,
+        reference::testing::{f32s, int64s, run},
+    };
+
+    #[test]
+    fn an_inverse_takes_a_spectrum_back() {
+        let (x, none) = (f32s(&[1, 3, 1], &[1.0, -2.0, 4.0]), int64s(&[3]));
+        let spectrum = run(fourier, &[], &[&x, &none]).expect("runs");
+        let back = run(fourier, &[("inverse", Value::Int(1))], &[&spectrum[0], &none]).expect("runs");
+        for (got, exact) in floats(&back[0]).expect("floats").iter().zip([1.0, 0.0, -2.0, 0.0, 4.0, 0.0]) {
+            assert!((got - exact).abs() < 1e-6, "{got} for {exact}");
+        }
+        let frames =
+            run(fourier_of_frames, &[("onesided", Value::Int(0))], &[&x, &int64s(&[1])]).expect("runs");
+        assert_eq!(frames[0].shape(), [1, 1, 3, 2]);
+        assert_eq!(floats(&frames[0]), floats(&spectrum[0]));
+    }
+
+    #[test]
+    fn lengths_beyond_the_limits_are_refused_and_take_no_memory() {
+        let (x, none, huge) = (f32s(&[1, 3, 1], &[1.0; 3]), f32s(&[1, 0, 1], &[]), int64s(&[1 << 60]));
+        assert!(run(fourier, &[], &[&x, &huge]).is_err());
+        assert!(run(fourier, &[("axis", Value::Int(2))], &[&x, &int64s(&[3]), &int64s(&[2])]).is_err());
+        assert!(run(fourier, &[], &[&none]).is_ok_and(|made| made[0].is_empty()));
+        assert!(run(fourier_of_frames, &[], &[&none, &int64s(&[1])]).is_err());
+        assert!(run(fourier_of_frames, &[], &[&x, &int64s(&[0])]).is_err());
+        let one = f32s(&[1], &[1.0]);
+        assert!(run(mel_weights, &[], &[&huge, &huge, &one, &one, &one]).is_err());
+        assert!(run(mel_weights, &[], &[&int64s(&[0]), &int64s(&[8]), &one, &one, &one]).is_ok());
+        assert!(
+            run(mel_weights, &[], &[&int64s(&[2]), &int64s(&[8]), &f32s(&[1], &[0.0]), &one, &one]).is_ok()
+        );
+    }
+}
