@@ -20,6 +20,7 @@
 //! | `training` | steps of optimisers |
 //! | `unique` | `Unique` |
 //! | `window` | windows of signal processing |
+//! | `words` | strings, and counts of sequences of words |
 
 mod attention;
 mod boxes;
@@ -37,6 +38,7 @@ mod testing;
 mod training;
 mod unique;
 mod window;
+mod words;
 
 use crate::{datatype::Datatype, graph::Node, limits::ImportLimits, rules::Views, tensor::Tensor};
 use call::{Answer, Call};
@@ -60,7 +62,9 @@ const PREFERRED: &[(&str, Run)] = &[
     ("ReverseSequence", movement::reverse_sequence),
     ("RoiAlign", regions::roi_align),
     ("SoftmaxCrossEntropyLoss", loss::softmax_cross_entropy),
+    ("StringConcat", words::concat),
     ("TensorScatter", movement::tensor_scatter),
+    ("TfIdfVectorizer", words::vectorise),
     ("Unique", unique::unique),
     ("ai.onnx.preview.training.Adagrad", training::adagrad),
     ("ai.onnx.preview.training.Adam", training::adam),
