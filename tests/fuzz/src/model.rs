@@ -9,7 +9,7 @@ const LIMITS: ImportLimits = ImportLimits {
     messages_max: 20_000,
     nodes_max: 500,
     rank_max: 16,
-    tensor_elements_max: 1 << 14,
+    tensor_elements_max: 1 << 10,
     tensors_max: 16,
 };
 

@@ -81,9 +81,12 @@ fn turn<E: Engine>(
     let captured = captured(body, outer);
     let mut warm = None;
     let mut index = 0;
+    let elements_max = program.limits.tensor_elements_max;
+    let turns_max = i64::try_from(elements_max).unwrap_or(i64::MAX).min(TURNS_MAX);
+    let mut elements = 0usize;
     while going && index < limit {
-        if index >= TURNS_MAX {
-            return Err(failed(node, &format!("it turned more than {TURNS_MAX} times")));
+        if index >= turns_max {
+            return Err(failed(node, &format!("it turned more than {turns_max} times")));
         }
         let mut given = captured.clone();
         let counter = Tensor::from_values(vec![], &[index]);
@@ -94,7 +97,13 @@ fn turn<E: Engine>(
         let mut outputs = program.run(body, &placed.key, given, &mut warm)?.into_iter();
         going = outputs.next().is_some_and(|tensor| truth(&tensor));
         carried = outputs.by_ref().take(count).collect();
-        collected.iter_mut().zip(outputs).for_each(|(list, tensor)| list.push(tensor));
+        for (list, tensor) in collected.iter_mut().zip(outputs) {
+            elements = elements.saturating_add(tensor.len());
+            list.push(tensor);
+        }
+        if elements > elements_max {
+            return Err(failed(node, &format!("it collects more than {elements_max} elements")));
+        }
         index += 1;
     }
     for list in collected {
