@@ -22,7 +22,7 @@ Usage: cargo xtask TASK
   demo [--once] [--json] …   builds the programs and runs the whole path on this machine (`whimbrel demo --help`)
   test [FILTER]              every test, on real components that it installs and starts itself
   emulate [aarch64|armv7]    the kernels' tests on other architectures, under qemu
-  miri [FILTER]              the kernels under Miri, on a nightly toolchain that it installs
+  miri [FILTER]              int8 kernels and threads under Miri, on a nightly toolchain that it installs
   bench [NAME] [--json] …    published figures, each beside its peer in the same run:
                              cpu     inference beside ONNX Runtime, OpenVINO and LiteRT: time, loading, memory, outputs
                              update  transfer, memory, resume, delta, power cuts, kills

@@ -277,7 +277,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 40 } else { 250 }, ..ProptestConfig::default() })]
 
     #[test]
     fn every_kernel_computes_the_plain_convolution(
