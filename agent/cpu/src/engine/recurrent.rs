@@ -3,7 +3,7 @@
 use crate::{
     isa::Isa,
     pointwise::unary::Unary,
-    recurrent::{Activations, Cell, DirectionSpec, Given, Recurrent, RecurrentSpec, Results, Weights},
+    recurrent::{Activations, DirectionSpec, Given, Recurrent, RecurrentSpec, Results, Weights},
 };
 use bytemuck::cast_slice;
 use whimbrel_infer::plan::{self, RecurrentWeights};
@@ -19,11 +19,7 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn new(isa: Isa, layer: &plan::Recurrent, unary: impl Fn(plan::Unary) -> Unary) -> Self {
-        let cell = match layer.cell {
-            plan::Cell::Lstm { coupled } => Cell::Lstm { coupled },
-            plan::Cell::Gru { reset_after } => Cell::Gru { reset_after },
-            plan::Cell::Rnn => Cell::Rnn,
-        };
+        let cell = layer.cell;
         let directions = layer.directions.iter().map(|direction| {
             let function = |index: usize| {
                 let last = direction.activations.last().copied();

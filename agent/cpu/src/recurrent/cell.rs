@@ -7,35 +7,7 @@ use crate::{
         unary::{Unary, unary, unary_in_place},
     },
 };
-
-/// A kind of recurrence; gates lie in ONNX's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cell {
-    /// Input, output, forget and cell gate.
-    Lstm {
-        /// Whether the forget gate is 1 less the input gate.
-        coupled: bool,
-    },
-    /// Update, reset and hidden gate.
-    Gru {
-        /// Whether the reset gate multiplies after the matrix product rather than before.
-        reset_after: bool,
-    },
-    /// One gate.
-    Rnn,
-}
-
-impl Cell {
-    /// Gates.
-    #[must_use]
-    pub const fn gates(self) -> usize {
-        match self {
-            Self::Lstm { .. } => 4,
-            Self::Gru { .. } => 3,
-            Self::Rnn => 1,
-        }
-    }
-}
+use whimbrel_infer::plan::Cell;
 
 /// Functions of gates and states.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,8 +8,9 @@
 mod cell;
 mod product;
 
-pub use cell::{Activations, Cell};
+pub use cell::Activations;
 pub use product::Weights;
+pub use whimbrel_infer::plan::Cell;
 
 use crate::{isa::Isa, packed::ALIGNMENT_BYTES};
 use bytemuck::Pod;
