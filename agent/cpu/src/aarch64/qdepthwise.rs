@@ -4,7 +4,7 @@ use super::qdot::{sdot, usdot};
 use crate::{
     isa::Isa,
     qconv::{
-        kernel::{LINE_CHANNELS, Line, Outlet, Strand, sums_of},
+        kernel::{LINE_CHANNELS, Line, Lines, Outlet, Strand, sums_of},
         layout::Format,
     },
 };
@@ -20,43 +20,47 @@ const PARTS: usize = 4;
 macro_rules! line_kernel {
     ($(#[$doc:meta])* $name:ident, $isa:expr, $features:literal, $format:expr, dot = $dot:ident) => {
         $(#[$doc])*
-        pub(crate) fn $name(line: &Line<'_>, outlet: Outlet<'_>) {
+        pub(crate) fn $name(lines: &Lines<'_>, outlet: Outlet<'_>) {
             /// # Safety
-            /// The line has been checked for these sums and has at least `pixel + P` pixels.
+            /// The lines have been checked for these sums, `line` is one of them, and it has at least `pixel + P` pixels;
+            /// `sums` are those of the first one.
             #[target_feature(enable = $features)]
-            unsafe fn tile<const P: usize>(line: &Line<'_>, pixel: usize, sums: *mut i32) {
-                // SAFETY: columns and weights lie within the slices, as `Line::check` has asserted.
+            unsafe fn tile<const P: usize>((lines, line): (&Lines<'_>, &Line), pixel: usize, sums: *mut i32) {
+                // SAFETY: columns and weights lie within the slices, as `Lines::check` has asserted.
                 unsafe {
-                    let columns = line.columns.as_ptr().add(pixel * line.step);
-                    let mut weights = line.weights.as_ptr();
+                    let columns = lines.columns.as_ptr().add(pixel * lines.step);
+                    let mut weights = lines.weights.as_ptr().add(line.weights);
                     let mut acc = [[vdupq_n_s32(0); PARTS]; P];
-                    for at in line.terms {
+                    for at in line.terms.all() {
                         let column = columns.add(*at as usize);
-                        $dot(&mut acc, column, line.step, weights);
+                        $dot(&mut acc, column, lines.step, weights);
                         weights = weights.add($format.column_bytes());
                     }
                     for p in 0..P {
                         for part in 0..PARTS {
-                            vst1q_s32(sums.add((pixel + p) * LINE_CHANNELS + part * 4), acc[p][part]);
+                            vst1q_s32(sums.add(p * LINE_CHANNELS + part * 4), acc[p][part]);
                         }
                     }
                 }
             }
 
             debug_assert!($isa.is_available());
-            line.check($format.column_bytes(), &outlet);
+            lines.check($format.column_bytes(), &outlet);
             let sums = sums_of(outlet).as_mut_ptr();
-            let mut pixel = 0;
-            while pixel < line.pixels {
-                // SAFETY: the line is checked, the pixels are counted, and a layer for an instruction set is run only
-                // where it is available (`QConv::run` asserts it).
-                unsafe {
-                    if line.pixels - pixel >= 4 {
-                        tile::<4>(line, pixel, sums);
-                        pixel += 4;
-                    } else {
-                        tile::<1>(line, pixel, sums);
-                        pixel += 1;
+            for (row, line) in lines.rows.iter().enumerate() {
+                let mut pixel = 0;
+                while pixel < lines.pixels {
+                    // SAFETY: the lines are checked, the pixels are counted, and a layer for an instruction set is run
+                    // only where it is available (`QConv::run` asserts it).
+                    unsafe {
+                        let sums = sums.add((row * lines.row_pixels + pixel) * LINE_CHANNELS);
+                        if lines.pixels - pixel >= 4 {
+                            tile::<4>((lines, line), pixel, sums);
+                            pixel += 4;
+                        } else {
+                            tile::<1>((lines, line), pixel, sums);
+                            pixel += 1;
+                        }
                     }
                 }
             }

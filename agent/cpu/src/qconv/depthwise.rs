@@ -7,7 +7,7 @@
 use super::{
     Places, Task,
     finish::{Block, Finish, Place},
-    kernel::{self, Bytes, InterleaveKernel, LINE_CHANNELS, Line, LineKernel, Outlet},
+    kernel::{self, Bytes, InterleaveKernel, LINE_CHANNELS, Line, LineKernel, Lines, Outlet},
     layout::Format,
     padded,
     shape::Shape,
@@ -22,6 +22,8 @@ use std::ops::Range;
 pub(super) struct Depthwise {
     shape: Shape,
     kernels: (InterleaveKernel, LineKernel),
+    /// The output rows of a band.
+    rows: Vec<Line>,
     /// `[block of channels][variant][term][channel][tap of the term]`.
     weights: Packed,
 }
@@ -45,8 +47,9 @@ impl Depthwise {
     pub(super) fn from_parts(isa: Isa, geometry: &Conv2d, format: Format, weights: Packed) -> Option<Self> {
         let kernels = kernel::line(isa, format)?;
         let shape = Shape::new(format, geometry);
-        let bytes = padded_channels(geometry) / LINE_CHANNELS * shape.term_count() * format.column_bytes();
-        (weights.as_bytes().len() == bytes).then_some(Self { shape, kernels, weights })
+        let bytes = padded_channels(geometry) / LINE_CHANNELS * shape.term_count * format.column_bytes();
+        let rows = (0..shape.band).map(|row| shape.line(geometry, row)).collect();
+        (weights.as_bytes().len() == bytes).then_some(Self { shape, kernels, rows, weights })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -114,7 +117,7 @@ impl Depthwise {
         let columns = &mut columns[..self.column_bytes()];
         let sums = &mut sums[..self.shape.segment * LINE_CHANNELS * size_of::<i32>()];
         let sums = bytemuck::cast_slice_mut(sums);
-        let mut work = Work { isa, shape: &self.shape, layer: self, kernels, task, columns, sums };
+        let mut work = Work { isa, layer: self, kernels, task, columns, sums, padded: None };
         for unit in units {
             for block in 0..geometry.out_c.div_ceil(LINE_CHANNELS) {
                 for first in unit.pixels.clone().step_by(self.shape.segment) {
@@ -157,61 +160,35 @@ fn pack(format: Format, spec: &QConvSpec<'_>) -> Packed {
 /// One run on one thread.
 struct Work<'a> {
     isa: Isa,
-    shape: &'a Shape,
     layer: &'a Depthwise,
     kernels: (InterleaveKernel, LineKernel),
     task: &'a Task<'a>,
     columns: &'a mut [u8],
     sums: &'a mut [i32],
+    /// The columns of every plane around which there is padding already, and the count of all.
+    padded: Option<(Range<usize>, usize)>,
 }
 
 impl Work<'_> {
     /// Sixteen channels of a segment of a band.
     fn part(&mut self, unit: &Unit, block: usize, output: &mut QSlice<'_>) {
         self.interleave(unit, block);
-        for row in 0..unit.rows.len() {
-            self.line(unit, row, block, output);
-        }
-    }
-
-    /// Fills the planes that these output rows read.
-    fn interleave(&mut self, unit: &Unit, block: usize) {
-        let (geometry, shape) = (self.task.geometry, self.shape);
-        let zeros = [self.task.input_zero; LINE_CHANNELS];
-        let source = Source {
-            geometry,
-            shape,
-            input: self.task.input,
-            zeros: &zeros,
-            image: unit.image,
-            y: (unit.rows.start * geometry.stride_h) as isize - geometry.pad[0] as isize,
-            channel: block * LINE_CHANNELS,
-        };
-        let first = (unit.pixels.start * geometry.stride_w) as isize - geometry.pad[1] as isize;
-        let count = shape.columns - (shape.segment - unit.pixels.len()) * geometry.stride_w;
+        let (geometry, shape) = (self.task.geometry, &self.layer.shape);
+        let (channel, out_w) = (block * LINE_CHANNELS, geometry.out_w());
         let bytes = shape.format.column_bytes();
-        for (plane, columns) in self.columns.chunks_exact_mut(shape.columns * bytes).enumerate() {
-            source.fill(plane, first, &mut columns[..count * bytes], self.kernels.0);
-        }
-    }
-
-    fn line(&mut self, unit: &Unit, row: usize, block: usize, output: &mut QSlice<'_>) {
-        let (geometry, shape) = (self.task.geometry, self.shape);
-        let channel = block * LINE_CHANNELS;
-        let (plane, variant) = shape.place(geometry, row);
-        let bytes = shape.format.column_bytes();
-        let weights = (block * shape.term_count() + variant.first_term) * bytes;
-        let line = Line {
-            columns: &self.columns[plane * shape.columns * bytes..],
-            terms: &variant.terms,
+        let weights = block * shape.term_count * bytes..(block + 1) * shape.term_count * bytes;
+        let lines = Lines {
+            rows: &self.layer.rows[..unit.rows.len()],
+            columns: self.columns,
+            weights: &self.layer.weights.as_bytes()[weights],
             step: geometry.stride_w * bytes,
             pixels: unit.pixels.len(),
-            weights: &self.layer.weights.as_bytes()[weights..],
+            row_pixels: out_w,
         };
         let columns = LINE_CHANNELS.min(geometry.out_c - channel);
         let parameters = self.task.columns.from(channel);
-        let row = unit.image * geometry.out_h() + unit.rows.start + row;
-        let start = (row * geometry.out_w() + unit.pixels.start) * geometry.out_c + channel - self.task.start;
+        let row = unit.image * geometry.out_h() + unit.rows.start;
+        let start = (row * out_w + unit.pixels.start) * geometry.out_c + channel - self.task.start;
         if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
             (kernel::kernels_finish(self.isa), self.task.finish, &mut *output)
         {
@@ -224,11 +201,47 @@ impl Work<'_> {
                 quantise: *quantise,
                 add: add.map(|add| (add, &self.task.residual[start..])),
             };
-            return (self.kernels.1)(&line, Outlet::Bytes(bytes));
+            return (self.kernels.1)(&lines, Outlet::Bytes(bytes));
         }
-        (self.kernels.1)(&line, Outlet::Sums(self.sums));
-        let block = Block { sums: self.sums, stride: LINE_CHANNELS, columns, rows: unit.pixels.len() };
-        let place = Place { output, start, stride: geometry.out_c, residual: self.task.residual };
-        kernel::finish(self.isa)(&block, &parameters, self.task.finish, place);
+        // Few sums stay in the first cache.
+        for (row, line) in lines.rows.iter().enumerate() {
+            let lines = Lines { rows: std::slice::from_ref(line), ..lines };
+            (self.kernels.1)(&lines, Outlet::Sums(self.sums));
+            let block = Block { sums: self.sums, stride: LINE_CHANNELS, columns, rows: lines.pixels };
+            let start = start + row * out_w * geometry.out_c;
+            let place = Place { output, start, stride: geometry.out_c, residual: self.task.residual };
+            kernel::finish(self.isa)(&block, &parameters, self.task.finish, place);
+        }
+    }
+
+    /// Fills the planes that these output rows read.
+    fn interleave(&mut self, unit: &Unit, block: usize) {
+        let (geometry, shape) = (self.task.geometry, &self.layer.shape);
+        let zeros = [self.task.input_zero; LINE_CHANNELS];
+        let source = Source {
+            geometry,
+            shape,
+            input: self.task.input,
+            zeros: &zeros,
+            image: unit.image,
+            y: (unit.rows.start * geometry.stride_h) as isize - geometry.pad[0] as isize,
+            channel: block * LINE_CHANNELS,
+        };
+        let first = (unit.pixels.start * geometry.stride_w) as isize - geometry.pad[1] as isize;
+        let count = shape.columns - (shape.segment - unit.pixels.len()) * geometry.stride_w;
+        let inner = source.inner(first, count);
+        let kept = shape.vertical.then_some((inner.clone(), count));
+        let pads = kept.is_none() || self.padded != kept;
+        let bytes = shape.format.column_bytes();
+        for (plane, columns) in self.columns.chunks_exact_mut(shape.columns * bytes).enumerate() {
+            if pads {
+                source.pad((plane, first), &inner, &mut columns[..count * bytes], self.kernels.0);
+            }
+            if !inner.is_empty() {
+                let columns = &mut columns[inner.start * bytes..inner.end * bytes];
+                (self.kernels.0)(&source.strands(plane, first + inner.start as isize), columns);
+            }
+        }
+        self.padded = kept;
     }
 }

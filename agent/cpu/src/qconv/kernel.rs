@@ -91,33 +91,63 @@ impl Panel<'_> {
     }
 }
 
-/// Sixteen channels of neighbouring output pixels of a depthwise layer.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Line<'a> {
-    /// Interleaved input columns, as long as the format has them.
-    pub(crate) columns: &'a [u8],
-    /// For each term of the sum, the byte at which the first pixel's column lies.
-    pub(crate) terms: &'a [u32],
-    /// Bytes from one pixel's column to the next one's.
-    pub(crate) step: usize,
-    /// Output pixels.
-    pub(crate) pixels: usize,
-    /// The weights of each term, as long as a column.
-    pub(crate) weights: &'a [u8],
+/// Bytes at which something is read, of which the greatest is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Offsets {
+    all: Vec<u32>,
+    greatest: usize,
 }
 
-/// Channels of a [`Line`].
+impl Offsets {
+    pub(crate) fn new(all: Vec<u32>) -> Self {
+        let greatest = all.iter().copied().max().map_or(0, |at| at as usize);
+        Self { all, greatest }
+    }
+
+    pub(crate) fn all(&self) -> &[u32] {
+        &self.all
+    }
+}
+
+/// One of the output rows that a depthwise kernel computes.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// For each term of the sum, the byte at which the first pixel's column lies.
+    pub(crate) terms: Offsets,
+    /// The byte at which the weights of the first term lie.
+    pub(crate) weights: usize,
+}
+
+/// Sixteen channels of some output rows of a depthwise layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lines<'a> {
+    pub(crate) rows: &'a [Line],
+    /// Interleaved input columns, as long as the format has them.
+    pub(crate) columns: &'a [u8],
+    /// The weights of each term, as long as a column.
+    pub(crate) weights: &'a [u8],
+    /// Bytes from one pixel's column to the next one's.
+    pub(crate) step: usize,
+    /// Output pixels of a row.
+    pub(crate) pixels: usize,
+    /// Output pixels from one row to the next.
+    pub(crate) row_pixels: usize,
+}
+
+/// Channels of [`Lines`].
 pub(crate) const LINE_CHANNELS: usize = 16;
 
-impl Line<'_> {
+impl Lines<'_> {
     /// Panics where a kernel for columns of that many bytes would leave one of the slices.
     pub(crate) fn check(&self, column_bytes: usize, outlet: &Outlet<'_>) {
-        assert!(self.pixels > 0, "output pixels");
+        assert!(self.pixels > 0 && !self.rows.is_empty(), "output pixels");
         let last = (self.pixels - 1) * self.step + column_bytes;
-        let inside = |at: &u32| *at as usize + last <= self.columns.len();
-        assert!(self.terms.iter().all(inside), "columns of a line");
-        assert!(self.weights.len() >= self.terms.len() * column_bytes, "weights of a line");
-        outlet.check(self.pixels, LINE_CHANNELS);
+        for row in self.rows {
+            assert!(row.terms.greatest + last <= self.columns.len(), "columns of a line");
+            let weights = row.weights + row.terms.all.len() * column_bytes;
+            assert!(weights <= self.weights.len(), "weights of a line");
+        }
+        outlet.check((self.rows.len() - 1) * self.row_pixels + self.pixels, LINE_CHANNELS);
     }
 }
 
@@ -169,8 +199,8 @@ impl Outlet<'_> {
 /// Computes a panel's sums, row by row.
 pub(crate) type PanelKernel = fn(&Panel<'_>, Outlet<'_>);
 
-/// Computes a line's sums, pixel by pixel.
-pub(crate) type LineKernel = fn(&Line<'_>, Outlet<'_>);
+/// Computes the sums of lines, pixel by pixel.
+pub(crate) type LineKernel = fn(&Lines<'_>, Outlet<'_>);
 
 /// One of the up to four input rows that are interleaved: sixteen bytes in every `stride`.
 #[derive(Debug, Clone, Copy)]
@@ -318,19 +348,23 @@ fn interleave_words16(strands: &[Strand<'_>; 4], columns: &mut [u8]) {
     }
 }
 
-fn line_words16(line: &Line<'_>, outlet: Outlet<'_>) {
-    line.check(Format::Words16.column_bytes(), &outlet);
-    let columns: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.columns);
-    let weights: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(line.weights);
-    let (sums, _) = sums_of(outlet).as_chunks_mut::<LINE_CHANNELS>();
-    for (pixel, sums) in sums.iter_mut().take(line.pixels).enumerate() {
-        let mut acc = [0i32; LINE_CHANNELS];
-        for (at, weights) in line.terms.iter().zip(weights) {
-            let column = &columns[(pixel * line.step + *at as usize) / Format::Words16.column_bytes()];
-            for ((acc, value), weight) in acc.iter_mut().zip(column).zip(weights) {
-                *acc += i32::from(*value) * i32::from(*weight);
+fn line_words16(lines: &Lines<'_>, outlet: Outlet<'_>) {
+    const BYTES: usize = Format::Words16.column_bytes();
+    lines.check(BYTES, &outlet);
+    let columns: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(lines.columns);
+    let (all_sums, _) = sums_of(outlet).as_chunks_mut::<LINE_CHANNELS>();
+    for (row, line) in lines.rows.iter().enumerate() {
+        let weights: &[[i16; LINE_CHANNELS]] = bytemuck::cast_slice(&lines.weights[line.weights..]);
+        let sums = all_sums[row * lines.row_pixels..].iter_mut();
+        for (pixel, sums) in sums.take(lines.pixels).enumerate() {
+            let mut acc = [0i32; LINE_CHANNELS];
+            for (at, weights) in line.terms.all().iter().zip(weights) {
+                let column = &columns[(pixel * lines.step + *at as usize) / BYTES];
+                for ((acc, value), weight) in acc.iter_mut().zip(column).zip(weights) {
+                    *acc += i32::from(*value) * i32::from(*weight);
+                }
             }
+            *sums = acc;
         }
-        *sums = acc;
     }
 }

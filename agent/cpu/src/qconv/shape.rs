@@ -1,6 +1,9 @@
 //! How a depthwise layer is cut up: bands of output rows, planes of interleaved input rows, terms of a sum.
 
-use super::layout::Format;
+use super::{
+    kernel::{Line, Offsets},
+    layout::Format,
+};
 use crate::geometry::Conv2d;
 
 /// Most bytes of the planes of a segment, so that they stay in the first cache.
@@ -36,6 +39,8 @@ pub(super) struct Shape {
     pub(super) columns: usize,
     /// Where the kernel's first row lies within its first plane: one variant of the weights for each place.
     pub(super) variants: Vec<Variant>,
+    /// Terms of all variants.
+    pub(super) term_count: usize,
 }
 
 /// The terms of a sum whose kernel starts at row `shift` of a plane.
@@ -43,7 +48,7 @@ pub(super) struct Shape {
 pub(super) struct Variant {
     shift: usize,
     /// Terms of the variants before.
-    pub(super) first_term: usize,
+    first_term: usize,
     /// For each term, the byte of its column from the first one of the first plane on.
     pub(super) terms: Vec<u32>,
 }
@@ -72,6 +77,7 @@ impl Shape {
             segment: 1,
             columns: 1,
             variants: Vec::new(),
+            term_count: 0,
         };
         if vertical {
             let last = (band - 1) * geometry.stride_h;
@@ -110,18 +116,12 @@ impl Shape {
 
     fn add_variants(&mut self, geometry: &Conv2d) {
         let shifts = if self.band > 1 && geometry.stride_h % 2 == 1 { self.plane_rows } else { 1 };
-        let mut first_term = 0;
         for shift in 0..shifts {
             let terms = self.terms(geometry, shift);
             let count = terms.len();
-            self.variants.push(Variant { shift, first_term, terms });
-            first_term += count;
+            self.variants.push(Variant { shift, first_term: self.term_count, terms });
+            self.term_count += count;
         }
-    }
-
-    /// Terms of all variants.
-    pub(super) fn term_count(&self) -> usize {
-        self.variants.iter().map(|variant| variant.terms.len()).sum()
     }
 
     /// Sets of interleaved kernel rows that start at row `shift` of a plane.
@@ -163,12 +163,13 @@ impl Shape {
         (row < geometry.kernel_h && column < geometry.kernel_w).then_some((row, column))
     }
 
-    /// The first plane and the variant of a band's output row.
-    pub(super) fn place(&self, geometry: &Conv2d, row: usize) -> (usize, &Variant) {
-        let at = row * geometry.stride_h;
-        if self.band == 1 {
-            return (0, &self.variants[0]);
-        }
-        (at / self.plane_rows, &self.variants[at % self.plane_rows])
+    /// A band's output row.
+    pub(super) fn line(&self, geometry: &Conv2d, row: usize) -> Line {
+        let at = if self.band == 1 { 0 } else { row * geometry.stride_h };
+        let variant = &self.variants[at % self.plane_rows % self.variants.len()];
+        let bytes = self.format.column_bytes();
+        let first = at / self.plane_rows * self.columns * bytes;
+        let terms = variant.terms.iter().map(|at| *at + first as u32).collect();
+        Line { terms: Offsets::new(terms), weights: variant.first_term * bytes }
     }
 }

@@ -23,22 +23,22 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Fills a plane's columns from input column `first` on.
-    pub(super) fn fill(&self, plane: usize, first: isize, columns: &mut [u8], interleave: InterleaveKernel) {
+    /// Fills the columns of a plane around the inner ones; the first one is of input column `first`.
+    pub(super) fn pad(
+        &self,
+        (plane, first): (usize, isize),
+        inner: &Range<usize>,
+        columns: &mut [u8],
+        interleave: InterleaveKernel,
+    ) {
         let bytes = self.shape.format.column_bytes();
-        let count = columns.len() / bytes;
-        let inner = self.inner(first, count);
-        for at in (0..inner.start).chain(inner.end..count) {
+        for at in (0..inner.start).chain(inner.end..columns.len() / bytes) {
             let column = &mut columns[at * bytes..][..bytes];
             if self.shape.vertical {
                 self.fill_zeros(column);
             } else {
                 interleave(&self.strands(plane, first + at as isize), column);
             }
-        }
-        if !inner.is_empty() {
-            let strands = self.strands(plane, first + inner.start as isize);
-            interleave(&strands, &mut columns[inner.start * bytes..inner.end * bytes]);
         }
     }
 
@@ -53,7 +53,7 @@ impl<'a> Source<'a> {
     }
 
     /// Of `count` columns from input column `first` on, those of which no strand lies left or right of the input.
-    fn inner(&self, first: isize, count: usize) -> Range<usize> {
+    pub(super) fn inner(&self, first: isize, count: usize) -> Range<usize> {
         let taps = if self.shape.vertical { 1 } else { self.shape.format.elements() };
         let reach = (taps - 1) * self.geometry.dilation_w;
         let end = self.geometry.in_w as isize - reach as isize - first;
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
     }
 
     /// The strands of a plane from input column `x` on.
-    fn strands(&self, plane: usize, x: isize) -> [Strand<'a>; 4] {
+    pub(super) fn strands(&self, plane: usize, x: isize) -> [Strand<'a>; 4] {
         let taps = self.shape.format.elements();
         std::array::from_fn(|tap| {
             let (row, column) = if self.shape.vertical { (tap, 0) } else { (0, tap) };

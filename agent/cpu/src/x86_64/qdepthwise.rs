@@ -7,7 +7,7 @@ use super::{
 use crate::{
     isa::Isa,
     qconv::{
-        kernel::{LINE_CHANNELS, Line, Outlet, Strand},
+        kernel::{LINE_CHANNELS, Line, Lines, Outlet, Strand},
         layout::Format,
     },
 };
@@ -25,16 +25,23 @@ macro_rules! line_kernel {
         tiles = [$($pixels:literal),*]
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(line: &Line<'_>, outlet: Outlet<'_>) {
+        pub(crate) fn $name(lines: &Lines<'_>, outlet: Outlet<'_>) {
             /// # Safety
-            /// The line has been checked for this outlet and has at least `pixel + P` pixels.
+            /// The lines have been checked for this outlet, `line` is one of them, and it has at least `pixel + P` pixels;
+            /// `place` is that of the first one among the outlet's.
+            #[inline]
             #[target_feature(enable = $features)]
-            unsafe fn tile<const P: usize>(line: &Line<'_>, pixel: usize, to: &$to) {
+            unsafe fn tile<const P: usize>(
+                (lines, line): (&Lines<'_>, &Line),
+                pixel: usize,
+                place: usize,
+                to: &$to,
+            ) {
                 const BYTES: usize = COLUMN_BYTES / $vectors;
-                // SAFETY: columns and weights lie within the slices, as `Line::check` has asserted.
+                // SAFETY: columns and weights lie within the slices, as `Lines::check` has asserted.
                 unsafe {
-                    let columns = line.columns.as_ptr().add(pixel * line.step);
-                    let mut weights = line.weights.as_ptr();
+                    let columns = lines.columns.as_ptr().add(pixel * lines.step);
+                    let mut weights = lines.weights.as_ptr().add(line.weights);
                     let mut acc = [[$zero(); $vectors]; P];
                     for v in 0..$vectors {
                         let bias = $load(to.bias.add(v * LINE_CHANNELS / $vectors).cast());
@@ -42,34 +49,42 @@ macro_rules! line_kernel {
                             acc[p][v] = bias;
                         }
                     }
-                    for at in line.terms {
+                    for at in line.terms.all() {
                         let column = columns.add(*at as usize);
                         for v in 0..$vectors {
                             let w = $load(weights.add(v * BYTES).cast());
                             for p in 0..P {
-                                let x = $load(column.add(p * line.step + v * BYTES).cast());
+                                let x = $load(column.add(p * lines.step + v * BYTES).cast());
                                 acc[p][v] = $dot(acc[p][v], x, w);
                             }
                         }
                         weights = weights.add(COLUMN_BYTES);
                     }
-                    $store(acc, pixel, to);
+                    $store(acc, place, to);
+                }
+            }
+
+            /// # Safety
+            /// The lines have been checked for this outlet.
+            #[target_feature(enable = $features)]
+            unsafe fn all(lines: &Lines<'_>, to: &$to) {
+                for (row, line) in lines.rows.iter().enumerate() {
+                    let (mut pixel, first) = (0, row * lines.row_pixels);
+                    $(
+                        while lines.pixels - pixel >= $pixels {
+                            // SAFETY: the caller's, and the pixels are counted.
+                            unsafe { tile::<$pixels>((lines, line), pixel, first + pixel, to) };
+                            pixel += $pixels;
+                        }
+                    )*
                 }
             }
 
             debug_assert!($isa.is_available());
-            line.check(COLUMN_BYTES, &outlet);
-            // SAFETY: a layer for an instruction set is run only where it is available (`QConv::run` asserts it).
-            let to = unsafe { $outlet(outlet) };
-            let mut pixel = 0;
-            $(
-                while line.pixels - pixel >= $pixels {
-                    // SAFETY: the line is checked, the pixels are counted, and a layer for an instruction set is run
-                    // only where it is available (`QConv::run` asserts it).
-                    unsafe { tile::<$pixels>(line, pixel, &to) };
-                    pixel += $pixels;
-                }
-            )*
+            lines.check(COLUMN_BYTES, &outlet);
+            // SAFETY: the lines are checked, and a layer for an instruction set is run only where it is available
+            // (`QConv::run` asserts it).
+            unsafe { all(lines, &$outlet(outlet)) }
         }
     };
 }

@@ -55,12 +55,14 @@ impl Conv2d {
 
     /// Rows of the output, in pixels.
     #[must_use]
+    #[inline]
     pub const fn out_h(&self) -> usize {
         out_size(self.in_h + self.pad[0] + self.pad[2], self.kernel_h, self.dilation_h, self.stride_h)
     }
 
     /// Columns of the output, in pixels.
     #[must_use]
+    #[inline]
     pub const fn out_w(&self) -> usize {
         out_size(self.in_w + self.pad[1] + self.pad[3], self.kernel_w, self.dilation_w, self.stride_w)
     }
