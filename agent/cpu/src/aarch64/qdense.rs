@@ -3,7 +3,7 @@
 use super::qdot::{sdot, usdot};
 use crate::{
     isa::Isa,
-    qconv::kernel::{Outlet, Panel, Rows, sums_of},
+    qconv::kernel::{Outlet, Panel, Panels, Rows, sums_of},
 };
 use std::arch::aarch64::*;
 
@@ -19,14 +19,14 @@ macro_rules! panel_kernel {
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(panel: &Panel<'_>, outlet: Outlet<'_>) {
+        pub(crate) fn $name(panels: &Panels<'_>, outlet: Outlet<'_>, _: &mut [u8]) {
             const LANES: usize = $parts * 4;
 
             /// # Safety
             /// The panel has been checked for these sums, has `V` vectors, and at least `row + R` rows.
             #[target_feature(enable = $features)]
             unsafe fn tile<const R: usize, const V: usize>(panel: &Panel<'_>, row: usize, sums: *mut i32) {
-                // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
+                // SAFETY: rows, entries and weights lie within the slices, as `Panels::check` has asserted; so do
                 // the extra entries' offsets.
                 unsafe {
                     let Rows { input, starts, runs, run_entries } = panel.rows;
@@ -45,7 +45,7 @@ macro_rules! panel_kernel {
                             $dot(acc, v, &rows, weights.add(v * LANES * ENTRY_BYTES));
                         }
                     };
-                    for run in runs {
+                    for run in runs.all() {
                         for entry in 0..run_entries {
                             step(&mut acc, *run as usize + entry * ENTRY_BYTES, weights);
                             weights = weights.add(V * LANES * ENTRY_BYTES);
@@ -86,10 +86,10 @@ macro_rules! panel_kernel {
             }
 
             debug_assert!($isa.is_available());
-            panel.check(LANES, &outlet);
+            panels.check(LANES, &outlet);
             // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
-            unsafe { all(panel, sums_of(outlet).as_mut_ptr()) }
+            unsafe { all(&panels.get(0), sums_of(outlet).as_mut_ptr()) }
         }
     };
 }

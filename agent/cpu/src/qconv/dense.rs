@@ -2,8 +2,8 @@
 
 use super::{
     Places, Task,
-    finish::{Block, Columns, Finish, Place, Quantise},
-    kernel::{self, Bytes, Outlet, Panel, PanelKernel, Rows, Starts},
+    finish::{Block, Finish, Place},
+    kernel::{self, Bytes, ORDERED_ROWS, Offsets, Outlet, PanelKernel, PanelPlace, Panels, Rows, Starts},
     layout::{ENTRY_BYTES, Format, Layout},
     pack::{Limit, Matrix, PackedPanels},
     padded,
@@ -22,9 +22,6 @@ const BLOCK_BYTES: usize = 8 << 10;
 /// Blocks to be had at least, where that leaves them as many pixels.
 const LEAST_BLOCKS: usize = 8;
 
-/// Bytes of input rows that are ordered for a panel at once.
-const ORDERED_BYTES: usize = 8 << 10;
-
 /// Rows of most kernels' tiles.
 const TILE: usize = 4;
 
@@ -34,27 +31,15 @@ pub(super) struct Dense {
     layout: Layout,
     kernel: PanelKernel,
     blocks: Blocks,
-    /// Rows of a panel that are ordered at once: few enough to stay in the first cache with its weights.
-    ordered_rows: usize,
     window: Window,
     panels: Vec<PanelPlace>,
     weights: Packed,
     /// u32: of each panel its count of extra entries, then the offsets of all in a row of K.
     extra: Packed,
     /// The same offsets, from where a kernel's rows start on.
-    extra_places: Vec<u32>,
+    extra_places: Offsets,
     /// Of each panel, its order of the elements of a row.
     shuffles: Packed,
-}
-
-/// Where a panel's weights and extra entries lie.
-#[derive(Debug, Clone)]
-struct PanelPlace {
-    /// The first column within the group, and vectors of columns.
-    first: usize,
-    vectors: usize,
-    weights: Range<usize>,
-    extra: Range<usize>,
 }
 
 impl Dense {
@@ -81,26 +66,12 @@ impl Dense {
         }
         let window = Window::new(geometry, &layout);
         let blocks = Blocks::new(geometry, &layout, window.is_copied());
-        let ordered_rows = match layout.shuffle_bytes() {
-            0 => blocks.most(),
-            bytes => (ORDERED_BYTES / bytes / TILE * TILE).clamp(TILE, blocks.most()),
-        };
         let extra_places = match layout.shuffle_bytes() {
             0 => offsets.iter().map(|at| window.place(&layout, *at)).collect(),
             _ => offsets.to_vec(),
         };
-        Some(Self {
-            layout,
-            kernel,
-            blocks,
-            ordered_rows,
-            window,
-            panels,
-            weights,
-            extra,
-            extra_places,
-            shuffles,
-        })
+        let extra_places = Offsets::new(extra_places);
+        Some(Self { layout, kernel, blocks, window, panels, weights, extra, extra_places, shuffles })
     }
 
     pub(super) fn format(&self) -> Format {
@@ -141,7 +112,7 @@ impl Dense {
     }
 
     fn ordered_bytes(&self) -> usize {
-        padded(self.ordered_rows * self.layout.shuffle_bytes())
+        padded(ORDERED_ROWS * self.layout.shuffle_bytes())
     }
 
     pub(super) fn scratch_bytes(&self, geometry: &Conv2d) -> usize {
@@ -294,18 +265,19 @@ impl Work<'_> {
         let layout = &self.dense.layout;
         self.prepare(pixels.clone());
         for group in 0..layout.groups {
-            for panel in 0..layout.panels() {
-                self.panel(group, panel, pixels.clone(), output);
-            }
+            self.panels(group, 0..layout.panels(), pixels.clone(), output);
         }
     }
 
     fn single_pixel(&mut self, output: &mut QSlice<'_>) {
         let layout = &self.dense.layout;
         self.prepare(0..1);
-        for unit in self.task.units.clone() {
-            let (group, panel) = (unit / layout.panels(), unit % layout.panels());
-            self.panel(group, panel, 0..1, output);
+        let Range { mut start, end } = self.task.units.clone();
+        while start < end {
+            let (group, first) = (start / layout.panels(), start % layout.panels());
+            let last = (first + end - start).min(layout.panels());
+            self.panels(group, first..last, 0..1, output);
+            start += last - first;
         }
     }
 
@@ -315,95 +287,59 @@ impl Work<'_> {
         self.first = self.dense.window.prepare(self.task.geometry, input, pixels, to);
     }
 
-    /// Runs one panel.
-    fn panel(&mut self, group: usize, panel: usize, pixels: Range<usize>, output: &mut QSlice<'_>) {
-        let few = self.dense.ordered_rows;
-        for first in pixels.clone().step_by(few) {
-            let part = first..(first + few).min(pixels.end);
-            self.panel_rows((group, panel), pixels.start, part, output);
-        }
-    }
-
-    /// Runs some rows of one panel; what is prepared are those from pixel `prepared` on.
-    fn panel_rows(
-        &mut self,
-        (group, panel): (usize, usize),
-        prepared: usize,
-        pixels: Range<usize>,
-        output: &mut QSlice<'_>,
-    ) {
+    /// Runs some panels of a group over the pixels that are prepared.
+    fn panels(&mut self, group: usize, panels: Range<usize>, pixels: Range<usize>, output: &mut QSlice<'_>) {
         let (dense, task) = (self.dense, self.task);
         let layout = &dense.layout;
-        let index = group * (dense.panels.len() / layout.groups) + panel;
-        let place = &dense.panels[index];
-        let (first, vectors) = (place.first, place.vectors);
         let input = if dense.window.is_copied() { &*self.band } else { task.input };
-        let before = pixels.start - prepared;
-        let (skipped, starts) = match dense.window.stride {
-            Some(stride) => (before * stride, Starts::Spaced { count: pixels.len(), stride }),
-            None => (0, Starts::At(&self.starts[before..before + pixels.len()])),
+        let starts = match dense.window.stride {
+            Some(stride) => Starts::Spaced { count: pixels.len(), stride },
+            None => Starts::At(&self.starts[..pixels.len()]),
         };
-        let start = self.first + skipped + group * layout.in_c * layout.format.element_bytes();
-        let mut rows = Rows {
-            input: &input[start..],
-            starts,
-            runs: &dense.window.runs,
-            run_entries: layout.run_entries(),
-        };
+        let start = self.first + group * layout.in_c * layout.format.element_bytes();
+        let before = group * layout.panels();
+        let places = before + panels.start..before + panels.end;
         let bytes = layout.shuffle_bytes();
-        if bytes > 0 {
-            let ordered = &mut self.ordered[..pixels.len() * bytes];
-            let order = &dense.shuffles.as_bytes()[index * bytes..][..bytes];
-            kernel::shuffle(self.isa)(&rows, order, ordered);
-            let starts = Starts::Spaced { count: pixels.len(), stride: bytes };
-            rows = Rows { input: ordered, starts, runs: &[0], run_entries: layout.entries() };
-        }
-        let panel = Panel {
-            rows,
-            extra: &dense.extra_places[place.extra.clone()],
-            weights: &dense.weights.as_bytes()[place.weights.clone()],
-            vectors,
+        let panels = Panels {
+            rows: Rows {
+                input: &input[start..],
+                starts,
+                runs: &dense.window.runs,
+                run_entries: layout.run_entries(),
+            },
+            orders: &dense.shuffles.as_bytes()[places.start * bytes..places.end * bytes],
+            places: &dense.panels[places],
+            extra: &dense.extra_places,
+            weights: dense.weights.as_bytes(),
         };
-        let width = vectors * layout.lanes;
-        let parameters = task.columns.from(group * layout.padded_columns() + first);
+        let parameters = task.columns.from(group * layout.padded_columns() + panels.first());
         let out_c = task.geometry.out_c;
-        let to = Area {
-            start: pixels.start * out_c + group * layout.columns + first - task.start,
-            stride: out_c,
-            columns: width.min(layout.columns - first),
-        };
-        let kernel = dense.kernel;
+        let start = pixels.start * out_c + group * layout.columns + panels.first() - task.start;
         if let (true, Finish::Quantised(quantise, add), QSlice::U8(output)) =
             (kernel::kernels_finish(self.isa), task.finish, &mut *output)
         {
-            let mut bytes = to.bytes(&parameters, *quantise, output);
-            bytes.add = add.map(|add| (add, &task.residual[to.start..]));
-            return kernel(&panel, Outlet::Bytes(bytes));
+            let width: usize = panels.places.iter().map(|place| place.vectors * layout.lanes).sum();
+            let bytes = Bytes {
+                output: &mut output[start..],
+                stride: out_c,
+                columns: width.min(layout.columns - panels.first()),
+                bias: parameters.bias,
+                multiplier: parameters.multiplier,
+                quantise: *quantise,
+                add: add.map(|add| (add, &task.residual[start..])),
+            };
+            return (dense.kernel)(&panels, Outlet::Bytes(bytes), self.ordered);
         }
-        kernel(&panel, Outlet::Sums(self.sums));
-        let block = Block { sums: self.sums, stride: width, columns: to.columns, rows: pixels.len() };
-        let place = Place { output, start: to.start, stride: out_c, residual: task.residual };
-        kernel::finish(self.isa)(&block, &parameters, task.finish, place);
-    }
-}
-
-/// Where a panel's results go.
-struct Area {
-    start: usize,
-    stride: usize,
-    columns: usize,
-}
-
-impl Area {
-    fn bytes<'a>(&self, parameters: &Columns<'a>, quantise: Quantise, output: &'a mut [u8]) -> Bytes<'a> {
-        Bytes {
-            output: &mut output[self.start..],
-            stride: self.stride,
-            columns: self.columns,
-            bias: parameters.bias,
-            multiplier: parameters.multiplier,
-            quantise,
-            add: None,
+        for (index, place) in panels.places.iter().enumerate() {
+            let orders = &panels.orders[index * bytes..][..bytes];
+            let panel = Panels { places: std::slice::from_ref(place), orders, ..panels };
+            (dense.kernel)(&panel, Outlet::Sums(self.sums), self.ordered);
+            let width = place.vectors * layout.lanes;
+            let columns = width.min(layout.columns - place.first);
+            let block = Block { sums: self.sums, stride: width, columns, rows: pixels.len() };
+            let first = place.first - panels.first();
+            let to = Place { output, start: start + first, stride: out_c, residual: task.residual };
+            kernel::finish(self.isa)(&block, &parameters.from(first), task.finish, to);
         }
     }
 }

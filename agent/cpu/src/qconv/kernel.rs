@@ -2,9 +2,10 @@
 
 use super::{
     finish::{self, Add, Block, Columns, Finish, Place, Quantise},
-    layout::{ENTRY_BYTES, Format},
+    layout::{ENTRY_BYTES, Format, SHUFFLED},
 };
 use crate::isa::Isa;
+use std::ops::Range;
 
 /// At which byte each row of K starts.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) input: &'a [u8],
     pub(crate) starts: Starts<'a>,
     /// From there on, at which byte each run of it starts.
-    pub(crate) runs: &'a [u32],
+    pub(crate) runs: &'a Offsets,
     /// Entries of a run.
     pub(crate) run_entries: usize,
 }
@@ -56,39 +57,104 @@ pub(crate) struct Rows<'a> {
 impl Rows<'_> {
     /// The bytes from a row's start on that are read of it, and panics where a row leaves the input.
     pub(crate) fn check(&self) -> usize {
-        let bytes = Starts::At(self.runs).greatest() + self.run_entries * ENTRY_BYTES;
+        let bytes = self.runs.greatest + self.run_entries * ENTRY_BYTES;
         assert!(self.starts.greatest() + bytes <= self.input.len(), "input rows");
         bytes
     }
 
     /// Entries of a row.
     pub(crate) const fn entries(&self) -> usize {
-        self.runs.len() * self.run_entries
+        self.runs.all.len() * self.run_entries
+    }
+}
+
+/// Where a panel's weights and extra entries lie.
+#[derive(Debug, Clone)]
+pub(crate) struct PanelPlace {
+    /// The first column within the group.
+    pub(crate) first: usize,
+    /// Vectors of columns.
+    pub(crate) vectors: usize,
+    pub(crate) weights: Range<usize>,
+    pub(crate) extra: Range<usize>,
+}
+
+/// Neighbouring panels of output channels over some input rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Panels<'a> {
+    pub(crate) rows: Rows<'a>,
+    pub(crate) places: &'a [PanelPlace],
+    /// The bytes from a row's start on at which entries beyond those of its runs read.
+    pub(crate) extra: &'a Offsets,
+    /// The weights of all entries: four bytes for each column.
+    pub(crate) weights: &'a [u8],
+    /// For each panel, the order of the bytes within every sixteen of a row; nothing where they are read as they lie.
+    pub(crate) orders: &'a [u8],
+}
+
+impl<'a> Panels<'a> {
+    /// Bytes of an ordered row.
+    pub(crate) const fn ordered_bytes(&self) -> usize {
+        if self.orders.is_empty() { 0 } else { self.rows.entries() * ENTRY_BYTES }
+    }
+
+    /// The first panel's first column within the group.
+    pub(crate) fn first(&self) -> usize {
+        self.places.first().map_or(0, |place| place.first)
+    }
+
+    /// Panics where a kernel of `lanes` columns a vector would leave one of the slices.
+    pub(crate) fn check(&self, lanes: usize, outlet: &Outlet<'_>) {
+        let (mut row_bytes, entries) = (self.rows.check(), self.rows.entries());
+        let mut columns = 0;
+        for place in self.places {
+            let width = place.vectors * lanes;
+            assert!(place.first == self.first() + columns, "panels are neighbours");
+            columns += width;
+            let bytes = (entries + place.extra.len()) * width * ENTRY_BYTES;
+            let weights = place.weights.clone();
+            assert!(weights.len() >= bytes && weights.end <= self.weights.len(), "weights of a panel");
+            assert!(place.extra.end <= self.extra.all.len(), "extra entries");
+        }
+        if !self.orders.is_empty() {
+            row_bytes = self.ordered_bytes();
+            let run = self.rows.run_entries * ENTRY_BYTES;
+            assert!(run.is_multiple_of(SHUFFLED), "runs of sixteens");
+            assert!(self.orders.len() >= self.places.len() * row_bytes, "orders of the panels' rows");
+        }
+        let extra = self.extra.all.is_empty() || self.extra.greatest + ENTRY_BYTES <= row_bytes;
+        assert!(extra, "places of extra entries");
+        let last = self.places.last().map_or(0, |place| place.first - self.first());
+        outlet.check(self.rows.starts.len(), last..columns);
+    }
+
+    /// One of the panels.
+    pub(crate) fn get(&self, index: usize) -> Panel<'a> {
+        let place = &self.places[index];
+        let ordered = self.ordered_bytes();
+        Panel {
+            rows: self.rows,
+            extra: &self.extra.all[place.extra.clone()],
+            weights: &self.weights[place.weights.clone()],
+            vectors: place.vectors,
+            order: &self.orders[index * ordered..][..ordered],
+        }
     }
 }
 
 /// One panel of output channels over some input rows.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "the portable kernel has neither wide panels nor extra entries")
+)]
 pub(crate) struct Panel<'a> {
     pub(crate) rows: Rows<'a>,
-    /// The bytes from a row's start on at which entries beyond those of its runs read.
     pub(crate) extra: &'a [u32],
-    /// The weights of all entries: four bytes for each column.
     pub(crate) weights: &'a [u8],
-    /// Vectors of columns.
     pub(crate) vectors: usize,
-}
-
-impl Panel<'_> {
-    /// Panics where a kernel of `lanes` columns a vector would leave one of the slices.
-    pub(crate) fn check(&self, lanes: usize, outlet: &Outlet<'_>) {
-        let row_bytes = self.rows.check();
-        assert!(self.extra.iter().all(|at| *at as usize + ENTRY_BYTES <= row_bytes), "extra entries");
-        let columns = self.vectors * lanes;
-        let weights = (self.rows.entries() + self.extra.len()) * columns * ENTRY_BYTES;
-        assert!(self.weights.len() >= weights, "weights of a panel");
-        outlet.check(self.rows.starts.len(), columns);
-    }
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for kernels that order rows"))]
+    pub(crate) order: &'a [u8],
 }
 
 /// Bytes at which something is read, of which the greatest is known.
@@ -147,7 +213,7 @@ impl Lines<'_> {
             let weights = row.weights + row.terms.all.len() * column_bytes;
             assert!(weights <= self.weights.len(), "weights of a line");
         }
-        outlet.check((self.rows.len() - 1) * self.row_pixels + self.pixels, LINE_CHANNELS);
+        outlet.check((self.rows.len() - 1) * self.row_pixels + self.pixels, 0..LINE_CHANNELS);
     }
 }
 
@@ -181,14 +247,19 @@ pub(crate) struct Bytes<'a> {
 }
 
 impl Outlet<'_> {
-    fn check(&self, rows: usize, columns: usize) {
+    /// The last panel has those columns.
+    fn check(&self, rows: usize, last: Range<usize>) {
+        let columns = last.end;
         match self {
-            Self::Sums(sums) => assert!(sums.len() >= rows * columns, "room for sums"),
+            Self::Sums(sums) => {
+                assert!(last.start == 0 && sums.len() >= rows * columns, "room for the sums of one panel");
+            }
             Self::Bytes(bytes) => {
                 let elements = (rows - 1) * bytes.stride + bytes.columns;
                 let others = bytes.add.is_none_or(|(_, other)| other.len() >= elements);
                 let fits = bytes.output.len() >= elements && others;
-                assert!(fits && bytes.columns <= columns, "room for results");
+                let of_last = last.start + 1..=columns;
+                assert!(fits && of_last.contains(&bytes.columns), "room for results");
                 let parameters = bytes.bias.len().min(bytes.multiplier.len());
                 assert!(parameters >= columns, "parameters of columns");
             }
@@ -196,8 +267,12 @@ impl Outlet<'_> {
     }
 }
 
-/// Computes a panel's sums, row by row.
-pub(crate) type PanelKernel = fn(&Panel<'_>, Outlet<'_>);
+/// Computes the sums of panels, row by row; of one panel where they are wanted as they are. The scratch memory is for
+/// [`ORDERED_ROWS`] ordered rows.
+pub(crate) type PanelKernel = fn(&Panels<'_>, Outlet<'_>, &mut [u8]);
+
+/// Rows that are ordered at once: those of the highest tile.
+pub(crate) const ORDERED_ROWS: usize = 8;
 
 /// Computes the sums of lines, pixel by pixel.
 pub(crate) type LineKernel = fn(&Lines<'_>, Outlet<'_>);
@@ -281,18 +356,6 @@ pub(crate) fn panel(isa: Isa, format: Format) -> Option<PanelKernel> {
     })
 }
 
-/// Orders the sixteens of some rows: takes the rows and the order; writes rows as long as the order, one after the other.
-pub(crate) type ShuffleKernel = fn(&Rows<'_>, &[u8], &mut [u8]);
-
-/// The kernel that orders rows of [`Format::Shuffled8`].
-pub(crate) fn shuffle(isa: Isa) -> ShuffleKernel {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => crate::x86_64::shuffle_avx2,
-        _ => unreachable!("only chosen where there is a kernel"),
-    }
-}
-
 /// The finishing of an instruction set.
 pub(crate) fn finish(isa: Isa) -> FinishKernel {
     match isa {
@@ -308,14 +371,15 @@ pub(crate) fn finish(isa: Isa) -> FinishKernel {
 
 const LANES: usize = 8;
 
-fn panel_pairs16(panel: &Panel<'_>, outlet: Outlet<'_>) {
-    panel.check(LANES, &outlet);
+fn panel_pairs16(panels: &Panels<'_>, outlet: Outlet<'_>, _: &mut [u8]) {
+    panels.check(LANES, &outlet);
+    let panel = panels.get(0);
     let weights: &[[[i16; 2]; LANES]] = bytemuck::cast_slice(panel.weights);
     let Rows { input, starts, runs, run_entries } = panel.rows;
     for (row, sums) in sums_of(outlet).chunks_exact_mut(LANES).take(starts.len()).enumerate() {
         let start = starts.of(row);
         let mut acc = [0i32; LANES];
-        for (run, weights) in runs.iter().zip(weights.chunks_exact(run_entries)) {
+        for (run, weights) in runs.all().iter().zip(weights.chunks_exact(run_entries)) {
             let row = &input[start + *run as usize..][..run_entries * ENTRY_BYTES];
             let row: &[[i16; 2]] = bytemuck::cast_slice(row);
             for (a, weights) in row.iter().zip(weights) {

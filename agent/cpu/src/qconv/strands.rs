@@ -62,20 +62,20 @@ impl<'a> Source<'a> {
     }
 
     /// The strands of a plane from input column `x` on.
+    #[inline]
     pub(super) fn strands(&self, plane: usize, x: isize) -> [Strand<'a>; 4] {
-        let taps = self.shape.format.elements();
-        std::array::from_fn(|tap| {
+        let mut strands = [Strand { bytes: self.zeros, stride: 0 }; 4];
+        for (tap, strand) in strands.iter_mut().take(self.shape.format.elements()).enumerate() {
             let (row, column) = if self.shape.vertical { (tap, 0) } else { (0, tap) };
             let y = self.y + (plane * self.shape.plane_rows + row * self.geometry.dilation_h) as isize;
             let x = x + (column * self.geometry.dilation_w) as isize;
             let rows = 0..self.geometry.in_h as isize;
-            let within = rows.contains(&y) && (0..self.geometry.in_w as isize).contains(&x);
-            if !within || tap >= taps {
-                return Strand { bytes: self.zeros, stride: 0 };
+            if rows.contains(&y) && (0..self.geometry.in_w as isize).contains(&x) {
+                let line = (self.image * self.geometry.in_h + y as usize) * self.geometry.in_w;
+                strand.bytes = &self.input[(line + x as usize) * self.geometry.in_c + self.channel..];
+                strand.stride = self.geometry.in_c;
             }
-            let line = (self.image * self.geometry.in_h + y as usize) * self.geometry.in_w;
-            let at = (line + x as usize) * self.geometry.in_c + self.channel;
-            Strand { bytes: &self.input[at..], stride: self.geometry.in_c }
-        })
+        }
+        strands
     }
 }

@@ -6,6 +6,7 @@
 //! run of each pixel instead.
 
 use super::{
+    kernel::Offsets,
     layout::{ENTRY_BYTES, Format, Layout},
     padded,
 };
@@ -29,7 +30,7 @@ pub(super) struct Window {
     /// Bytes from one window to the next, where these are equal.
     pub(super) stride: Option<usize>,
     /// For each run, its first byte from the window's first on.
-    pub(super) runs: Vec<u32>,
+    pub(super) runs: Offsets,
 }
 
 impl Window {
@@ -49,7 +50,7 @@ impl Window {
             let (ky, kx) = (index / per_row, index % per_row);
             (ky * geometry.dilation_h * width + kx * geometry.dilation_w) * geometry.in_c * element
         };
-        let runs = (0..layout.runs).map(|index| run(index) as u32).collect();
+        let runs = Offsets::new((0..layout.runs).map(|index| run(index) as u32).collect());
         let flip = if format == Format::Signed8 { 0x80 } else { 0 };
         let stride = geometry.is_pointwise().then_some(geometry.in_c * element);
         Self { copied, element, flip, width, stride, runs }
@@ -63,7 +64,7 @@ impl Window {
     /// The byte from a window's first on at which a byte of its row of K lies.
     pub(super) fn place(&self, layout: &Layout, at: u32) -> u32 {
         let run_bytes = (layout.run_entries() * ENTRY_BYTES) as u32;
-        self.runs[(at / run_bytes) as usize] + at % run_bytes
+        self.runs.all()[(at / run_bytes) as usize] + at % run_bytes
     }
 
     fn line_bytes(&self, geometry: &Conv2d) -> usize {

@@ -26,4 +26,3 @@ pub(crate) use qdepthwise::{
     interleave_pairs16, interleave_quads8, line_avx_vnni, line_avx2, line_avx512_vnni,
 };
 pub(crate) use qfinish::{finish_avx2, finish_avx512};
-pub(crate) use qshuffle::shuffle_avx2;

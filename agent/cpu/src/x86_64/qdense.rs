@@ -2,11 +2,12 @@
 
 use super::{
     qdot::{dot_pairs16, dot_quads8, dot_signed8},
+    qshuffle::order_rows,
     qstore::{Store256, Store512, outlet_avx2, outlet_avx512, store_avx2, store_avx512},
 };
 use crate::{
     isa::Isa,
-    qconv::kernel::{Outlet, Panel, Rows, Starts},
+    qconv::kernel::{ORDERED_ROWS, Outlet, Panel, Panels, Rows, Starts},
 };
 use std::arch::x86_64::*;
 
@@ -21,30 +22,24 @@ macro_rules! panel_kernel {
         tiles = { $($vectors:literal => [$($rows:literal),*]),* }
     ) => {
         $(#[$doc])*
-        pub(crate) fn $name(panel: &Panel<'_>, outlet: Outlet<'_>) {
-            /// Sums of `R` rows from `row` on; `SPACED` ones are `stride` bytes from each other.
+        pub(crate) fn $name(panels: &Panels<'_>, outlet: Outlet<'_>, ordered: &mut [u8]) {
+            /// Sums of `R` rows that start at `each`, or if they are `SPACED`, `stride` bytes from each other from the first
+            /// on; they are row `place` of the outlet's and those after it.
             ///
             /// # Safety
-            /// The panel has been checked for this outlet, has `V` vectors, and at least `row + R` rows; the stride is
-            /// theirs.
+            /// The panel has been checked for this outlet, and has `V` vectors; rows are read as its entries say.
             #[target_feature(enable = $features)]
             unsafe fn tile<const R: usize, const V: usize, const SPACED: bool>(
                 panel: &Panel<'_>,
-                row: usize,
-                stride: usize,
+                (each, stride): ([*const u8; R], usize),
+                place: usize,
                 to: &$to,
             ) {
-                // SAFETY: rows, entries and weights lie within the slices, as `Panel::check` has asserted; so do
+                // SAFETY: rows, entries and weights lie within the slices, as `Panels::check` has asserted; so do
                 // the extra entries' offsets, and there is a bias for every column.
                 unsafe {
-                    let Rows { input, starts, runs, run_entries } = panel.rows;
-                    let first = input.as_ptr().add(starts.of(row));
-                    let mut each = [first; R];
-                    if !SPACED {
-                        for r in 1..R {
-                            each[r] = input.as_ptr().add(starts.of(row + r));
-                        }
-                    }
+                    let run_entries = panel.rows.run_entries;
+                    let first = each[0];
                     let mut weights = panel.weights.as_ptr();
                     // One row's sums are a single chain of additions otherwise.
                     let split = if R == 1 { 2 } else { 1 };
@@ -70,6 +65,13 @@ macro_rules! panel_kernel {
                             }
                         }
                     };
+                    // Ordered rows are one run.
+                    let whole = [0];
+                    let (runs, run_entries) = if panel.order.is_empty() {
+                        (panel.rows.runs.all(), run_entries)
+                    } else {
+                        (&whole[..], panel.rows.entries())
+                    };
                     for run in runs {
                         let (mut at, end) = (*run as usize, *run as usize + run_entries * ENTRY_BYTES);
                         while at + split * ENTRY_BYTES <= end {
@@ -94,21 +96,53 @@ macro_rules! panel_kernel {
                             acc[0][v] = $add(acc[0][v], others[0][v]);
                         }
                     }
-                    $store(*acc, row, to);
+                    $store(*acc, place, to);
+                }
+            }
+
+            /// `R` rows from `row` on, ordered before if the panel has an order.
+            ///
+            /// # Safety
+            /// The panel has been checked for this outlet, and has `V` vectors and those rows; there is room for as many
+            /// ordered ones.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn rows<const R: usize, const V: usize, const SPACED: bool>(
+                panel: &Panel<'_>,
+                row: usize,
+                ordered: *mut u8,
+                to: &$to,
+            ) {
+                let Rows { input, starts, .. } = panel.rows;
+                // SAFETY: the caller's.
+                unsafe {
+                    let mut each = [input.as_ptr().add(starts.of(row)); R];
+                    for r in 1..R {
+                        if !SPACED || !panel.order.is_empty() {
+                            each[r] = input.as_ptr().add(starts.of(row + r));
+                        }
+                    }
+                    if !panel.order.is_empty() {
+                        let stride = panel.order.len();
+                        order_rows(panel, each, ordered);
+                        return tile::<R, V, true>(panel, ([ordered.cast_const(); R], stride), row, to);
+                    }
+                    let stride = if let Starts::Spaced { stride, .. } = starts { stride } else { 0 };
+                    tile::<R, V, SPACED>(panel, (each, stride), row, to);
                 }
             }
 
             /// # Safety
-            /// The panel has been checked for this outlet; its rows are `stride` bytes from each other if they are `SPACED`.
+            /// The panel has been checked for this outlet; its rows are `SPACED` or not; there is room for ordered rows.
             #[target_feature(enable = $features)]
-            unsafe fn all<const SPACED: bool>(panel: &Panel<'_>, stride: usize, to: &$to) {
-                let (mut row, rows) = (0, panel.rows.starts.len());
+            unsafe fn all<const SPACED: bool>(panel: &Panel<'_>, ordered: *mut u8, to: &$to) {
+                let (mut row, count) = (0, panel.rows.starts.len());
                 match panel.vectors {
                     $($vectors => {
                         $(
-                            while rows - row >= $rows {
+                            while count - row >= $rows {
                                 // SAFETY: the caller's, and the row count above.
-                                unsafe { tile::<$rows, $vectors, SPACED>(panel, row, stride, to) };
+                                unsafe { rows::<$rows, $vectors, SPACED>(panel, row, ordered, to) };
                                 row += $rows;
                             }
                         )*
@@ -118,13 +152,22 @@ macro_rules! panel_kernel {
             }
 
             debug_assert!($isa.is_available());
-            panel.check($lanes, &outlet);
-            // SAFETY: the panel is checked, and a layer for an instruction set is run only where it is available
+            panels.check($lanes, &outlet);
+            assert!(ordered.len() >= ORDERED_ROWS * panels.ordered_bytes(), "room for ordered rows");
+            // SAFETY: the panels are checked, and a layer for an instruction set is run only where it is available
             // (`QConv::run` asserts it).
             unsafe {
-                match panel.rows.starts {
-                    Starts::Spaced { stride, .. } => all::<true>(panel, stride, &$outlet(outlet)),
-                    Starts::At(_) => all::<false>(panel, 0, &$outlet(outlet)),
+                let mut to = $outlet(outlet);
+                for (index, place) in panels.places.iter().enumerate() {
+                    let panel = panels.get(index);
+                    let ordered = ordered.as_mut_ptr();
+                    match panel.rows.starts {
+                        Starts::Spaced { .. } => all::<true>(&panel, ordered, &to),
+                        Starts::At(_) => all::<false>(&panel, ordered, &to),
+                    }
+                    if index + 1 < panels.places.len() {
+                        to.skip(place.vectors * $lanes);
+                    }
                 }
             }
         }

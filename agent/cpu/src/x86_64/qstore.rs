@@ -47,6 +47,25 @@ struct Sum<F, I> {
 pub(super) type Store256 = Store<__m256, __m256i>;
 pub(super) type Store512 = Store<__m512, __m512i>;
 
+impl<F, I> Store<F, I> {
+    /// Goes on to the columns after so many, of results as bytes.
+    ///
+    /// # Safety
+    /// There are more columns than those.
+    pub(super) unsafe fn skip(&mut self, columns: usize) {
+        // SAFETY: the caller's: the slices that these point into go on.
+        unsafe {
+            self.output = self.output.add(columns);
+            self.bias = self.bias.add(columns);
+            self.multiplier = self.multiplier.add(columns);
+            if let Some(sum) = &mut self.sum {
+                sum.other = sum.other.add(columns);
+            }
+        }
+        self.columns -= columns;
+    }
+}
+
 /// An outlet's constants as vectors of one width; the last two are the zero and the bounds of results as the last steps
 /// take them.
 macro_rules! outlet {
@@ -140,7 +159,7 @@ pub(super) unsafe fn store_avx2<const R: usize, const V: usize>(
             return store_other_avx2(sums, row, to);
         }
         let output = to.output.add(row * to.stride);
-        if V == 2 && to.columns == 16 {
+        if V == 2 && to.columns >= 16 {
             for r in (0..R).step_by(2) {
                 let next = if r + 1 < R { r + 1 } else { r };
                 let rows = narrow2(words(sums[r], to), words(sums[next], to), to);

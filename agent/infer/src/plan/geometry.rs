@@ -108,6 +108,7 @@ impl Conv2d {
     }
 }
 
+#[inline]
 const fn out_size(padded: usize, kernel: usize, dilation: usize, stride: usize) -> usize {
     let span = (kernel - 1) * dilation + 1;
     if padded < span { 0 } else { (padded - span) / stride + 1 }
