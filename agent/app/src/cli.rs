@@ -233,7 +233,7 @@ pub(crate) struct BenchArgs {
     /// How many runs come before those
     #[arg(long, value_name = "W", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub(crate) warmup: u32,
-    /// Also tell the time of each layer
+    /// Also tell the time of each layer, what runs it, and which layers have no kernel
     #[arg(long)]
     pub(crate) profile: bool,
     /// Print one JSON object

@@ -5,9 +5,9 @@
     reason = "a test fails where its own files are not as they should be"
 )]
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 use whimbrel_cpu::{CpuEngine, isa::Isa};
-use whimbrel_infer::{Datatype, LoadOptions, Source, Tensor, program};
+use whimbrel_infer::{Datatype, LoadOptions, RunProfile, Source, Tensor, program};
 
 /// Largest difference, as a part of the output's largest value.
 const TOLERANCE: f32 = 2e-5;
@@ -102,4 +102,30 @@ macro_rules! features {
 features! {
     lstm_state, lstm_lengths, gru_before, gru_after, rnn_relu, if_shape, loop_, scan, shape_in_graph, unshaped,
     dynamic_matmul, dynamic_conv, dynamic_lstm, fused,
+}
+
+/// The profile of the first set.
+fn profile(name: &str) -> RunProfile {
+    let onnx = std::fs::read(file(&format!("{name}.onnx"))).expect("a file of this folder");
+    let engine = CpuEngine { isa: Isa::best(), threads: 1 };
+    let model = program::load(engine, &Source::of_bytes(onnx), &LoadOptions::default()).expect("loads");
+    let set = &sets(name)[0];
+    let inputs: Vec<(&str, &Tensor)> = set.inputs.iter().map(|(key, t)| (key.as_str(), t)).collect();
+    let found = model.session().profile(&inputs).expect("runs").expect("tells");
+    let sum: Duration = found.layers.iter().map(|layer| layer.time).sum();
+    assert!(sum <= found.time, "{name}: layers are parts of the run");
+    found
+}
+
+#[test]
+fn a_profile_counts_turns_and_names_what_has_no_kernel() {
+    let counts = |name: &str, operator: &str| {
+        let layers = profile(name).layers;
+        let of = |layer: &&whimbrel_infer::LayerTime| layer.layer.operators.iter().any(|o| o == operator);
+        layers.iter().filter(of).map(|layer| (layer.count, layer.layer.fallback)).collect::<Vec<_>>()
+    };
+    assert_eq!(counts("loop_", "Mul"), [(3, None)]);
+    assert_eq!(counts("scan", "Add"), [(4, None)]);
+    assert_eq!(counts("fused", "LayerNormalization"), [(1, Some("tract"))]);
+    assert_eq!(counts("fused", "FusedMatMul").len(), 0, "stands for what it is made of");
 }

@@ -1,9 +1,9 @@
 //! Whole models on the engine: the same bits on every instruction set and number of threads, and what tract says within a quantum.
 #![allow(clippy::expect_used, reason = "a test fails where its own models do not load")]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use whimbrel_cpu::{CpuEngine, isa::Isa};
-use whimbrel_infer::{LoadOptions, Model, Tensor, program, tract};
+use whimbrel_infer::{LoadOptions, Model, RunProfile, Tensor, program, tract};
 
 /// One step of the models' outputs.
 const QUANTUM: f32 = 1.0 / 256.0;
@@ -64,5 +64,33 @@ fn every_instruction_set_and_thread_gives_the_same_bits_and_tracts_answer() {
                 assert_eq!(*first.get_or_insert_with(|| found.clone()), found, "{version} {isa} x {threads}");
             }
         }
+    }
+}
+
+#[test]
+fn a_profile_names_every_layer_once_and_leaves_answers_alone() {
+    for version in ["v1", "v2"] {
+        let source = whimbrel_infer::Source::of_bytes(model(version));
+        let engine = CpuEngine { isa: Isa::best(), threads: 2 };
+        let loaded = program::load(engine, &source, &LoadOptions::default()).expect("loads");
+        let name = loaded.inputs()[0].name.clone();
+        let tensor = &inputs(loaded.as_ref())[3];
+        let given = [(name.as_str(), tensor)];
+        let mut session = loaded.session();
+        // The first run looks for a plan, later ones go straight to it.
+        let RunProfile { layers: first, .. } = session.profile(&given).expect("runs").expect("tells");
+        let answer = session.run(&given).expect("runs");
+        let RunProfile { layers: second, time } = session.profile(&given).expect("runs").expect("tells");
+        assert!(second.iter().map(|layer| layer.time).sum::<Duration>() <= time, "parts of the whole");
+        assert_eq!(session.run(&given).expect("runs"), answer);
+        let infos =
+            |list: &[whimbrel_infer::LayerTime]| list.iter().map(|l| l.layer.clone()).collect::<Vec<_>>();
+        assert_eq!(infos(&first), infos(&second));
+        assert_eq!(Some(first.iter().map(|layer| layer.macs).sum::<u64>()), loaded.macs());
+        for layer in &first {
+            assert!(layer.count == 1 && !layer.layer.name.is_empty() && !layer.layer.kernel.is_empty());
+            assert_eq!(layer.layer.fallback, None, "{layer:?}");
+        }
+        assert!(first.iter().any(|layer| layer.layer.kernel == format!("conv int8 {}", Isa::best())));
     }
 }

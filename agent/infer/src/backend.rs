@@ -4,6 +4,7 @@ use crate::{
     datatype::Datatype,
     error::{LoadError, RunError},
     limits::ImportLimits,
+    profile::RunProfile,
     source::Source,
     tensor::Tensor,
     tract::Tract,
@@ -78,6 +79,14 @@ pub trait Session: Send {
     /// # Errors
     /// An input is missing or does not fit; the run failed; a float output is not finite.
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError>;
+
+    /// Runs the model as [`Self::run`] does, and answers what it spent on each layer instead; `None` where the backend does not tell.
+    ///
+    /// # Errors
+    /// See [`Self::run`].
+    fn profile(&mut self, _inputs: &[(&str, &Tensor)]) -> Result<Option<RunProfile>, RunError> {
+        Ok(None)
+    }
 }
 
 /// What a model says about one of its inputs or outputs.

@@ -14,6 +14,7 @@
 //! | [`limits`] | what a file from outside may ask for |
 //! | `graph`, `rules`, `compile` | an ONNX file as a graph, what its operators make of shapes, and a plan of it |
 //! | [`plan`] | what an engine runs: a flat list of operations over planned memory |
+//! | `profile` | what a run spends on each layer |
 //! | [`program`] | a model as plans made for the shapes that come, run by an [`Engine`] |
 //! | `single`, `reference` | nodes that run on their own, and plain implementations of operators without a kernel |
 //! | `tract` | import of files, operators that no kernel exists for, and whole models |
@@ -26,6 +27,7 @@ pub mod error;
 mod graph;
 pub mod limits;
 pub mod plan;
+mod profile;
 pub mod program;
 mod reference;
 mod rules;
@@ -39,6 +41,7 @@ pub use compile::CompileError;
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;
+pub use profile::{LayerInfo, LayerTime, RunProfile};
 pub use program::Engine;
 pub use single::Single;
 pub use source::Source;

@@ -82,6 +82,15 @@ impl Single {
         }
     }
 
+    /// Who runs it: `tract`, or `reference` for a plain implementation here.
+    #[must_use]
+    pub const fn runner(&self) -> &'static str {
+        match &self.how {
+            How::Tract(_) => "tract",
+            How::Reference(_) => "reference",
+        }
+    }
+
     /// Places among the node's inputs of those that [`Single::run`] is given.
     #[must_use]
     pub fn live(&self) -> &[usize] {

@@ -1,11 +1,14 @@
 //! `bench`: how fast a model runs here.
 
+mod layers;
+
 use crate::{
     cli::BenchArgs,
     failure::{Failure, chain},
     model,
     platform::peak_rss_bytes,
 };
+use layers::{Gathered, Layers};
 use serde::Serialize;
 use std::{
     num::NonZeroUsize,
@@ -34,6 +37,9 @@ struct Measured {
     peak_rss_bytes: Option<u64>,
     macs: Option<u64>,
     gmacs_per_s: Option<f64>,
+    /// With `--profile`.
+    #[serde(flatten)]
+    layers: Option<Layers>,
 }
 
 /// Runs the command: the model itself, without the steps of its bundle.
@@ -44,10 +50,6 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let attempted = || format!("measuring {}", args.model.display());
-    if args.profile {
-        let why = format!("the {} backend does not tell the time of each layer", backend.name());
-        return Err(Failure::not_supported(attempted(), why).hint("leave --profile away"));
-    }
     let start = Instant::now();
     let options = LoadOptions { threads: args.threads.and_then(threads), ..LoadOptions::default() };
     let model = model::open(&args.model, None, backend, &options)?.model;
@@ -56,22 +58,38 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     let inputs = random_inputs(model.inputs()).map_err(|why| Failure::failed(attempted(), why))?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut session = model.session();
-    let mut times = Vec::new();
+    let (mut times, mut gathered) = (Vec::new(), args.profile.then(Gathered::default));
     for index in 0..args.warmup.saturating_add(args.runs) {
         let start = Instant::now();
-        let outputs = session.run(&inputs);
-        let elapsed = start.elapsed();
-        outputs.map_err(|e| Failure::failed(attempted(), chain(&e)))?;
+        let outcome = match gathered {
+            Some(_) => session.profile(&inputs),
+            None => session.run(&inputs).map(|_| None),
+        };
+        let mut elapsed = start.elapsed();
+        let profile = outcome.map_err(|e| Failure::failed(attempted(), chain(&e)))?;
+        if let Some(profile) = &profile {
+            elapsed = profile.time;
+        } else if args.profile {
+            let why = format!("the {} backend does not tell the time of each layer", backend.name());
+            return Err(
+                Failure::not_supported(attempted(), why).hint("leave --profile away, or use --backend cpu")
+            );
+        }
         if index >= args.warmup {
             times.push(elapsed);
+            if let (Some(gathered), Some(profile)) = (&mut gathered, profile) {
+                gathered.add(profile);
+            }
         }
     }
-    let measured = measured(times, load, backend.name(), model.macs());
+    let mut measured = measured(times, load, backend.name(), model.macs());
+    measured.layers = gathered.map(Gathered::finish);
     if args.json {
         let text = serde_json::to_string(&measured).map_err(|e| Failure::failed(attempted(), e))?;
         println!("{text}");
     } else {
         print!("{}", text(&measured));
+        print!("{}", measured.layers.as_ref().map_or_else(String::new, layers::text));
     }
     Ok(())
 }
@@ -98,6 +116,7 @@ fn measured(mut times: Vec<Duration>, load: Duration, backend: &'static str, mac
         peak_rss_bytes: peak_rss_bytes(),
         macs,
         gmacs_per_s,
+        layers: None,
     }
 }
 
@@ -113,6 +132,7 @@ fn text(measured: &Measured) -> String {
         peak_rss_bytes,
         macs,
         gmacs_per_s,
+        layers: _,
     } = measured;
     let or_unknown = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
     format!(

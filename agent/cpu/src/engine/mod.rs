@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `layer` | operations made ready: weights packed, tables built, an instruction set chosen |
+//! | `info` | what steps are, for people |
 //! | `pack` | makes the layers of a plan, on several threads |
 //! | `arena` | the memory of a run, and the slices that a step may see of it |
 //! | `execute` | steps over slices, in parts |
@@ -12,19 +13,25 @@
 mod arena;
 mod copy;
 mod execute;
+mod info;
 mod layer;
 mod pack;
 mod recurrent;
 
 use crate::{
     isa::Isa,
-    threads::{THREADS_MAX, team},
+    threads::{Claimed, THREADS_MAX, team},
 };
 use arena::{Source, State};
 use layer::Layer;
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use whimbrel_infer::{
-    Backend, CompileError, Datatype, Engine, LoadError, LoadOptions, Model, RunError, Source as File, Tensor,
+    Backend, CompileError, Datatype, Engine, LayerInfo, LoadError, LoadOptions, Model, RunError,
+    Source as File, Tensor,
     plan::{BufferId, Plan, Step},
     program,
 };
@@ -64,6 +71,8 @@ pub struct CpuEngine {
 /// A plan made ready.
 pub struct Prepared {
     steps: Vec<Ready>,
+    /// What each step is.
+    layers: Vec<LayerInfo>,
     /// Where the given tensors go.
     inputs: Vec<Source>,
     outputs: Vec<Answer>,
@@ -110,8 +119,10 @@ impl Engine for CpuEngine {
             let buffer = plan.buffer(*id);
             Answer { from: Source::of(buffer), datatype: buffer.datatype, shape: buffer.shape.clone() }
         };
+        let layers = plan.steps.iter().map(|step| info::layer(self.isa, &plan, step)).collect();
         Ok(Prepared {
             steps,
+            layers,
             inputs: plan.inputs.iter().map(|id| Source::of(plan.buffer(*id))).collect(),
             outputs: plan.outputs.iter().map(answer).collect(),
             arena_bytes: plan.arena_bytes,
@@ -130,12 +141,44 @@ impl Engine for CpuEngine {
         state: &mut State,
         inputs: &[&Tensor],
     ) -> Result<Vec<Tensor>, RunError> {
+        self.around(prepared, state, inputs, |ready, state, team| execute::step(self.isa, ready, state, team))
+    }
+
+    fn layers<'a>(&self, prepared: &'a Prepared) -> &'a [LayerInfo] {
+        &prepared.layers
+    }
+
+    fn run_timed(
+        &self,
+        prepared: &Prepared,
+        state: &mut State,
+        inputs: &[&Tensor],
+        times: &mut Vec<Duration>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.around(prepared, state, inputs, |ready, state, team| {
+            let start = Instant::now();
+            execute::step(self.isa, ready, state, team)?;
+            times.push(start.elapsed());
+            Ok(())
+        })
+    }
+}
+
+impl CpuEngine {
+    /// Runs a plan, each step by `step`.
+    fn around(
+        &self,
+        prepared: &Prepared,
+        state: &mut State,
+        inputs: &[&Tensor],
+        mut step: impl FnMut(&Ready, &mut State, &Claimed<'_>) -> Result<(), RunError>,
+    ) -> Result<Vec<Tensor>, RunError> {
         for (tensor, to) in inputs.iter().zip(&prepared.inputs) {
             state.store(to, tensor)?;
         }
         let team = team().claim(self.threads);
         for ready in &prepared.steps {
-            execute::step(self.isa, ready, state, &team)?;
+            step(ready, state, &team)?;
         }
         drop(team);
         prepared.outputs.iter().map(|answer| state.load(answer)).collect()

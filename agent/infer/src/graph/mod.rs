@@ -104,6 +104,12 @@ impl Node {
         names
     }
 
+    /// Its name, or that of the first value it makes where the file gives it none.
+    pub(crate) fn title(&self) -> &str {
+        let made = || self.outputs.iter().find(|name| !name.is_empty()).map_or("", String::as_str);
+        if self.name.is_empty() { made() } else { &self.name }
+    }
+
     /// The operator and the node's name, for messages.
     pub(crate) fn describe(&self) -> String {
         format!("{} (node {:?})", self.op, crate::tract::one_line(&self.name))

@@ -12,6 +12,7 @@ use crate::{
     error::RunError,
     graph::{Graph, Model},
     limits::ImportLimits,
+    profile::Profile,
     tensor::Tensor,
 };
 use std::{
@@ -41,7 +42,7 @@ pub(super) fn shapes_failed(error: &CompileError) -> RunError {
 }
 
 impl<E: Engine> Program<E> {
-    /// Runs a graph: the model's own where `path` is empty, else one inside a node.
+    /// Runs a graph: the model's own where `path` is empty, else one inside a node. Where there is a profile, layers are timed.
     ///
     /// # Errors
     /// See [`RunError`].
@@ -51,6 +52,7 @@ impl<E: Engine> Program<E> {
         path: &str,
         given: Tensors,
         warm: &mut Option<Warm<E>>,
+        mut profile: Option<&mut Profile>,
     ) -> Result<Vec<Arc<Tensor>>, RunError> {
         let mut tensors = given;
         let mut environment = Environment::default();
@@ -61,7 +63,7 @@ impl<E: Engine> Program<E> {
         for depth in 0..SEGMENTS_MAX {
             let key = Key::of(path, &environment, depth);
             let segment = self.segments.get(self, graph, key, &environment).map_err(|e| shapes_failed(&e))?;
-            let outputs = self.run_segment(&segment, &tensors, warm)?;
+            let outputs = self.run_segment(&segment, &tensors, warm, profile.as_deref_mut())?;
             if matches!(segment.after, After::Answer) {
                 return Ok(outputs.into_iter().map(Arc::new).collect());
             }
@@ -69,7 +71,7 @@ impl<E: Engine> Program<E> {
                 segment.outputs.iter().map(|(name, ..)| name.clone()).zip(outputs.into_iter().map(Arc::new)),
             );
             environment.done.extend(segment.done.iter().cloned());
-            self.between(&segment, graph, &mut tensors, &mut environment)?;
+            self.between(&segment, graph, &mut tensors, &mut environment, profile.as_deref_mut())?;
         }
         Err(RunError::Failed { why: format!("more than {SEGMENTS_MAX} values had to be looked at") })
     }
@@ -79,6 +81,7 @@ impl<E: Engine> Program<E> {
         segment: &Arc<Segment<E>>,
         tensors: &Tensors,
         warm: &mut Option<Warm<E>>,
+        profile: Option<&mut Profile>,
     ) -> Result<Vec<Tensor>, RunError> {
         let mut inputs = Vec::with_capacity(segment.inputs.len());
         for name in &segment.inputs {
@@ -90,8 +93,24 @@ impl<E: Engine> Program<E> {
             Some((other, state)) if Arc::ptr_eq(&other, segment) => state,
             _ => self.engine.state(&segment.prepared),
         };
-        let outputs = self.engine.run(&segment.prepared, &mut state, &inputs)?;
+        let outputs = self.run_plan(&segment.prepared, &mut state, &inputs, profile)?;
         *warm = Some((Arc::clone(segment), state));
+        Ok(outputs)
+    }
+
+    /// Runs a plan, and adds its layers where there is a profile.
+    pub(super) fn run_plan(
+        &self,
+        prepared: &E::Prepared,
+        state: &mut E::State,
+        inputs: &[&Tensor],
+        profile: Option<&mut Profile>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        let Some(profile) = profile else { return self.engine.run(prepared, state, inputs) };
+        let layers = self.engine.layers(prepared);
+        let mut times = Vec::with_capacity(layers.len());
+        let outputs = self.engine.run_timed(prepared, state, inputs, &mut times)?;
+        profile.add_plan(layers, &times);
         Ok(outputs)
     }
 
@@ -102,6 +121,7 @@ impl<E: Engine> Program<E> {
         graph: &Graph,
         tensors: &mut Tensors,
         environment: &mut Environment,
+        profile: Option<&mut Profile>,
     ) -> Result<(), RunError> {
         let live: BTreeMap<String, Ready> = segment
             .outputs
@@ -130,7 +150,7 @@ impl<E: Engine> Program<E> {
                     });
                 }
                 let outer = dynamic::Outer { tensors, constants: &graph.constants };
-                let outputs = dynamic::run(self, placed, &inputs, &outer)?;
+                let outputs = dynamic::run(self, placed, &inputs, &outer, profile)?;
                 let prefix_len = placed.key.rfind('/').map_or(0, |at| at + 1);
                 let prefix = &placed.key[..prefix_len];
                 let names = placed.node.outputs.iter().filter(|name| !name.is_empty());

@@ -9,11 +9,12 @@ use crate::{
     compile::straight::Placed,
     error::RunError,
     graph::{Graph, Node},
+    profile::{LayerInfo, Profile},
     rules::View,
     single::Single,
     tensor::Tensor,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 /// Most turns of one loop.
 const TURNS_MAX: i64 = 1_000_000;
@@ -33,11 +34,12 @@ pub(super) fn run<E: Engine>(
     placed: &Placed,
     inputs: &[Option<Arc<Tensor>>],
     outer: &Outer<'_>,
+    profile: Option<&mut Profile>,
 ) -> Result<Vec<Arc<Tensor>>, RunError> {
     let node = &placed.node;
     match node.op.as_str() {
-        "Loop" => turn(program, placed, inputs, outer),
-        "Scan" => scan::run(program, placed, inputs, outer),
+        "Loop" => turn(program, placed, inputs, outer, profile),
+        "Scan" => scan::run(program, placed, inputs, outer, profile),
         _ => {
             let view = |tensor: &Arc<Tensor>| View {
                 datatype: tensor.datatype(),
@@ -45,11 +47,27 @@ pub(super) fn run<E: Engine>(
                 constant: Some(Arc::clone(tensor)),
             };
             let views: Vec<Option<View>> = inputs.iter().map(|tensor| tensor.as_ref().map(view)).collect();
+            let start = profile.as_ref().map(|_| Instant::now());
             let single = Single::compile(node, &program.model.opsets, &views, &program.limits)
                 .map_err(|e| shapes_failed(&e))?;
             let outputs = single.run(&[]).map_err(|why| failed(node, &why))?;
+            if let (Some(profile), Some(start)) = (profile, start) {
+                profile.add_node(start.elapsed(), || layer(node, &single, &outputs));
+            }
             Ok(outputs.into_iter().map(Arc::new).collect())
         }
+    }
+}
+
+/// A node that runs between plans. It is made ready anew each time, which its time includes.
+fn layer(node: &Node, single: &Single, outputs: &[Tensor]) -> LayerInfo {
+    LayerInfo {
+        name: node.title().to_owned(),
+        operators: vec![node.op.clone()],
+        kernel: format!("{}, between plans", single.runner()),
+        fallback: Some(single.runner()),
+        shape: outputs.first().map_or_else(Vec::new, |tensor| tensor.shape().to_vec()),
+        macs: single.macs(),
     }
 }
 
@@ -63,6 +81,7 @@ fn turn<E: Engine>(
     placed: &Placed,
     inputs: &[Option<Arc<Tensor>>],
     outer: &Outer<'_>,
+    mut profile: Option<&mut Profile>,
 ) -> Result<Vec<Arc<Tensor>>, RunError> {
     let node = &placed.node;
     let body = node.graphs.get("body").ok_or_else(|| failed(node, "it has no body"))?;
@@ -94,7 +113,8 @@ fn turn<E: Engine>(
         let (Ok(counter), Ok(condition)) = (counter, condition) else { break };
         let own = [Arc::new(counter), Arc::new(condition)].into_iter().chain(carried);
         given.extend(body.inputs.iter().cloned().zip(own));
-        let mut outputs = program.run(body, &placed.key, given, &mut warm)?.into_iter();
+        let mut outputs =
+            program.run(body, &placed.key, given, &mut warm, profile.as_deref_mut())?.into_iter();
         going = outputs.next().is_some_and(|tensor| truth(&tensor));
         carried = outputs.by_ref().take(count).collect();
         for (list, tensor) in collected.iter_mut().zip(outputs) {

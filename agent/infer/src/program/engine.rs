@@ -1,7 +1,7 @@
 //! What runs a plan.
 
-use crate::{compile::CompileError, error::RunError, plan::Plan, tensor::Tensor};
-use std::sync::Arc;
+use crate::{compile::CompileError, error::RunError, plan::Plan, profile::LayerInfo, tensor::Tensor};
+use std::{sync::Arc, time::Duration};
 
 /// A processor that runs plans.
 pub trait Engine: Send + Sync + 'static {
@@ -32,4 +32,23 @@ pub trait Engine: Send + Sync + 'static {
         state: &mut Self::State,
         inputs: &[&Tensor],
     ) -> Result<Vec<Tensor>, RunError>;
+
+    /// What the steps of a plan are, in their order; none where the engine does not tell how long they take.
+    fn layers<'a>(&self, _prepared: &'a Self::Prepared) -> &'a [LayerInfo] {
+        &[]
+    }
+
+    /// Runs a plan as [`Self::run`] does, and adds the time of each of [`Self::layers`] to `times`.
+    ///
+    /// # Errors
+    /// See [`Self::run`].
+    fn run_timed(
+        &self,
+        prepared: &Self::Prepared,
+        state: &mut Self::State,
+        inputs: &[&Tensor],
+        _times: &mut Vec<Duration>,
+    ) -> Result<Vec<Tensor>, RunError> {
+        self.run(prepared, state, inputs)
+    }
 }

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     compile::straight::Placed,
     error::RunError,
+    profile::Profile,
     rules::{axis_index, transposed},
     tensor::Tensor,
 };
@@ -22,6 +23,7 @@ pub(super) fn run<E: Engine>(
     placed: &Placed,
     inputs: &[Option<Arc<Tensor>>],
     outer: &Outer<'_>,
+    mut profile: Option<&mut Profile>,
 ) -> Result<Vec<Arc<Tensor>>, RunError> {
     let node = &placed.node;
     let fail = |why: &str| failed(node, why);
@@ -59,7 +61,8 @@ pub(super) fn run<E: Engine>(
             own.push(Arc::new(item(tensor, at).ok_or_else(|| fail("it scans strings"))?));
         }
         given.extend(body.inputs.iter().cloned().zip(own));
-        let mut outputs = program.run(body, &placed.key, given, &mut warm)?.into_iter();
+        let mut outputs =
+            program.run(body, &placed.key, given, &mut warm, profile.as_deref_mut())?.into_iter();
         carried = outputs.by_ref().take(states).collect();
         collected.iter_mut().zip(outputs).for_each(|(list, tensor)| list.push(tensor));
     }

@@ -14,12 +14,14 @@ use crate::{
         straight::{Environment, Ready},
     },
     error::{LoadError, RunError},
-    graph, rules,
+    graph,
+    profile::{Profile, RunProfile},
+    rules,
     source::Source,
     tensor::Tensor,
     tract,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// Makes a model of an ONNX file, which an engine runs.
 ///
@@ -150,24 +152,32 @@ struct Whole {
 
 impl<E: Engine> ProgramSession<E> {
     /// A run by the segment of the last one, where the shapes are the same and it is the whole model.
-    fn run_again(&mut self, inputs: &[&Tensor]) -> Option<Result<Vec<Arc<Tensor>>, RunError>> {
+    fn run_again(
+        &mut self,
+        inputs: &[&Tensor],
+        profile: Option<&mut Profile>,
+    ) -> Option<Result<Vec<Arc<Tensor>>, RunError>> {
         let whole = self.whole.as_ref()?;
         if !whole.shapes.iter().map(Vec::as_slice).eq(inputs.iter().map(|tensor| tensor.shape())) {
             return None;
         }
         let (segment, mut state) = self.warm.take()?;
         let ordered: Vec<&Tensor> = whole.order.iter().map(|index| inputs[*index]).collect();
-        let outputs = self.shared.program.engine.run(&segment.prepared, &mut state, &ordered);
+        let outputs = self.shared.program.run_plan(&segment.prepared, &mut state, &ordered, profile);
         self.warm = Some((segment, state));
         Some(outputs.map(|outputs| outputs.into_iter().map(Arc::new).collect()))
     }
 
-    fn run_any(&mut self, inputs: &[&Tensor]) -> Result<Vec<Arc<Tensor>>, RunError> {
+    fn run_any(
+        &mut self,
+        inputs: &[&Tensor],
+        profile: Option<&mut Profile>,
+    ) -> Result<Vec<Arc<Tensor>>, RunError> {
         self.whole = None;
         let Shared { program, binding, .. } = &*self.shared;
         let named = binding.inputs.iter().map(|info| info.name.clone());
         let given: Tensors = named.zip(inputs.iter().map(|tensor| Arc::new((*tensor).clone()))).collect();
-        let outputs = program.run(&program.model.graph, "", given, &mut self.warm)?;
+        let outputs = program.run(&program.model.graph, "", given, &mut self.warm, profile)?;
         if let Some((segment, _)) = self.warm.as_ref().filter(|(segment, _)| segment.is_whole()) {
             let place = |name: &String| binding.inputs.iter().position(|info| info.name == *name);
             let order: Option<Vec<usize>> = segment.inputs.iter().map(place).collect();
@@ -176,14 +186,16 @@ impl<E: Engine> ProgramSession<E> {
         }
         Ok(outputs)
     }
-}
 
-impl<E: Engine> Session for ProgramSession<E> {
-    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+    fn run_watched(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        mut profile: Option<&mut Profile>,
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
         let inputs = self.shared.binding.arrange(inputs, &self.shared.program.limits)?;
-        let outputs = match self.run_again(&inputs) {
+        let outputs = match self.run_again(&inputs, profile.as_deref_mut()) {
             Some(outputs) => outputs?,
-            None => self.run_any(&inputs)?,
+            None => self.run_any(&inputs, profile)?,
         };
         let mut answers = Vec::with_capacity(outputs.len());
         for (info, tensor) in self.shared.outputs.iter().zip(outputs) {
@@ -193,5 +205,19 @@ impl<E: Engine> Session for ProgramSession<E> {
             answers.push((info.name.clone(), Arc::unwrap_or_clone(tensor)));
         }
         Ok(answers)
+    }
+}
+
+impl<E: Engine> Session for ProgramSession<E> {
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+        self.run_watched(inputs, None)
+    }
+
+    fn profile(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Option<RunProfile>, RunError> {
+        let mut profile = Profile::default();
+        let start = Instant::now();
+        self.run_watched(inputs, Some(&mut profile))?;
+        let elapsed = start.elapsed();
+        Ok(Some(profile.finish(elapsed)))
     }
 }

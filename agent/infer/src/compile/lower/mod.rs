@@ -233,7 +233,7 @@ impl<'a> Lower<'a> {
 
     fn emit(&mut self, operation: Operation, inputs: Vec<BufferId>, outputs: Vec<BufferId>, node: &Node) {
         let operators = vec![node.op.clone()];
-        self.plan.steps.push(Step { operation, inputs, outputs, name: node.name.clone(), operators });
+        self.plan.steps.push(Step { operation, inputs, outputs, name: node.title().to_owned(), operators });
     }
 
     /// Adds the operators of nodes that the last step has taken in, and marks these.
