@@ -1,11 +1,12 @@
 //! The command line.
 
 use crate::{
-    config::{Loaded, Sources, load},
+    config::{Loaded, ModelSettings, Sources, load},
     failure::Failure,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr};
+use whimbrel_infer::LoadOptions;
 use whimbrel_wire::{DeviceId, ModelName};
 
 /// The Whimbrel device agent: runs models, answers apps, takes signed updates.
@@ -197,6 +198,22 @@ impl BackendChoice {
     }
 }
 
+/// Memory that a model named on the command line may take.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct MemoryArgs {
+    /// Most memory that the model may take; it is refused beyond, before it is loaded [default: half of the machine's]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_bytes_max: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// How a model is loaded.
+    pub(crate) fn options(self) -> LoadOptions {
+        let Self { memory_bytes_max } = self;
+        ModelSettings { memory_bytes_max, threads: 1, ..ModelSettings::default() }.options()
+    }
+}
+
 /// `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -211,6 +228,9 @@ pub(crate) struct RunArgs {
     /// What runs the model
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: BackendChoice,
+    /// What the model may use.
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     /// How many input files are worked on at a time [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -227,6 +247,9 @@ pub(crate) struct BenchArgs {
     /// Most threads that one run may use; a backend may use fewer
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// What the model may use.
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     /// How many runs are measured
     #[arg(long, value_name = "R", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) runs: u32,

@@ -1,6 +1,7 @@
 //! Models of installed bundles: judged by their golden vectors, put in place, taken away. What the updater's engine asks.
 
 use crate::{
+    config::Models,
     failure::chain,
     golden,
     observer::AgentObserver,
@@ -10,7 +11,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use whimbrel_infer::{Backend, LoadOptions};
+use whimbrel_infer::Backend;
 use whimbrel_serve::{LoadedModel, Registry};
 use whimbrel_updater::{
     engine::{Host, Traffic},
@@ -32,7 +33,8 @@ struct Inner {
     registry: Arc<Registry>,
     observer: Option<Arc<AgentObserver>>,
     backend: &'static dyn Backend,
-    options: LoadOptions,
+    /// What each model may use.
+    models: Models,
     /// Per model: the versions that serve or step in, and one that passed its self-test and is about to.
     loaded: Mutex<LoadedVersions>,
 }
@@ -45,9 +47,9 @@ impl AgentHost {
         registry: Arc<Registry>,
         observer: Option<Arc<AgentObserver>>,
         backend: &'static dyn Backend,
+        models: Models,
     ) -> Self {
-        let inner =
-            Inner { registry, observer, backend, options: LoadOptions::default(), loaded: Mutex::default() };
+        let inner = Inner { registry, observer, backend, models, loaded: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -145,9 +147,13 @@ impl Inner {
         if let Some(model) = known {
             return Ok(model);
         }
-        LoadedModel::from_bundle(&bundle.dir, &bundle.manifest, self.backend, &self.options)
-            .map(Arc::new)
-            .map_err(|e| Reason::new(ReasonKind::Load, chain(&e)))
+        let options = self.models.options(&bundle.manifest.name);
+        LoadedModel::from_bundle(&bundle.dir, &bundle.manifest, self.backend, &options).map(Arc::new).map_err(
+            |error| {
+                let kind = if error.is_memory() { ReasonKind::Memory } else { ReasonKind::Load };
+                Reason::new(kind, chain(&error))
+            },
+        )
     }
 
     fn keep(&self, bundle: &InstalledBundle, model: Arc<LoadedModel>) {

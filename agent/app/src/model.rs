@@ -29,7 +29,7 @@ pub(crate) struct Opened {
 /// file name.
 ///
 /// # Errors
-/// It cannot be read (exit code 2), is not valid (2), or needs what this build lacks (3).
+/// It cannot be read (exit code 2), is not valid (2), needs what this build lacks (3), or takes more memory than it may (4).
 pub(crate) fn open(
     path: &Path,
     name: Option<&ModelName>,
@@ -52,6 +52,14 @@ pub(crate) fn open(
         let packed = Packed::read(BufReader::new(file)).map_err(|e| unreadable(&e))?;
         packed.verify_content().map_err(|e| unreadable(&e))?;
         let manifest = renamed(packed.index().manifest.clone());
+        let size_bytes = packed.index().file(&manifest.model).map_or(0, |file| file.size_bytes);
+        if size_bytes > options.limits.memory_bytes_max {
+            let why = format!(
+                "its model has {size_bytes} bytes, it may take {} bytes of memory",
+                options.limits.memory_bytes_max
+            );
+            return Err(Failure::refused(attempted(), why).hint(MEMORY_HINT));
+        }
         let onnx = content(&packed, &manifest.model).map_err(|why| Failure::usage(attempted(), why))?;
         let loaded = backend
             .load(&onnx, options)
@@ -70,9 +78,14 @@ fn refused(attempted: &str, error: &LoadModelError) -> Failure {
         LoadModelError::Load { source, .. } if source.is_unsupported() => {
             Failure::not_supported(attempted, chain(error))
         }
+        error if error.is_memory() => Failure::refused(attempted, chain(error)).hint(MEMORY_HINT),
         _ => Failure::usage(attempted, chain(error)),
     }
 }
+
+/// Where to give a model more memory.
+pub(crate) const MEMORY_HINT: &str = "--memory-bytes-max of `run` and `bench`, and for `serve` memory_bytes_max in [model.NAME] or \
+    [models] of the configuration, say how much memory a model may take";
 
 /// The manifest of a folder: of an installed bundle, or of one that is being made.
 fn folder_manifest(dir: &Path) -> Result<Manifest, Failure> {

@@ -1,6 +1,7 @@
 //! The three traits between a model and what runs it.
 
 use crate::{
+    cores::Cores,
     datatype::Datatype,
     error::{LoadError, RunError},
     limits::ImportLimits,
@@ -18,6 +19,8 @@ pub struct LoadOptions {
     pub limits: ImportLimits,
     /// The most threads of one run, the caller's included; one where it is not said.
     pub threads: Option<NonZeroUsize>,
+    /// The processors that runs are bound to; any where it is not said.
+    pub cores: Option<Cores>,
 }
 
 /// Makes models of ONNX files.

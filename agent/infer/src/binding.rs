@@ -50,6 +50,10 @@ impl Binding {
             if element_count(tensor.shape()).is_none_or(|n| n > max) {
                 return Err(RunError::TooLarge { found: format!("{:?}", tensor.shape()), max });
             }
+            let (found, max) = (tensor.memory_bytes(), limits.input_bytes_max);
+            if found > max {
+                return Err(RunError::InputTooLarge { input: input(), found, max });
+            }
             arranged.push(*tensor);
         }
         Ok(arranged)

@@ -1,6 +1,6 @@
 //! Why a model was not loaded or not run.
 
-use crate::{datatype::Datatype, tensor::TensorError};
+use crate::{datatype::Datatype, memory::MemoryError, tensor::TensorError};
 use std::path::PathBuf;
 
 /// Why a model was not loaded.
@@ -73,6 +73,9 @@ pub enum LoadError {
         /// What, and what there is.
         why: String,
     },
+    /// The model would take more memory than it may.
+    #[error("import the model: {0}")]
+    Memory(MemoryError),
     /// The backend could not make a plan of the graph.
     #[error("import the model: {stage}: {why}")]
     Import {
@@ -149,6 +152,19 @@ pub enum RunError {
         /// What is accepted.
         max: usize,
     },
+    /// An input has too many bytes.
+    #[error("input {input:?} has {found} bytes, at most {max} are accepted")]
+    InputTooLarge {
+        /// Which.
+        input: String,
+        /// How many.
+        found: usize,
+        /// What is accepted.
+        max: usize,
+    },
+    /// Inputs of such shapes take more memory than the model may, or than it may at this moment.
+    #[error("run the model: {0}")]
+    Memory(MemoryError),
     /// An output holds NaN or an infinity.
     #[error("output {output:?} holds a value that is not finite")]
     NonFinite {
@@ -178,11 +194,12 @@ impl RunError {
         match self {
             Self::NonFinite { .. } => "non_finite",
             Self::Output { .. } | Self::Failed { .. } => "run_failed",
+            Self::Memory(_) => "memory",
             _ => "bad_input",
         }
     }
 
-    /// Whether the request was at fault, not the model.
+    /// Whether the request was at fault, or the moment, and not the model.
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
         !matches!(self, Self::NonFinite { .. } | Self::Output { .. } | Self::Failed { .. })

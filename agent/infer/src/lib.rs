@@ -6,12 +6,14 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`cores`] | processors by their numbers |
 //! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
 //! | [`source`] | where a model's bytes come from |
 //! | [`tensor`] | a checked array of such elements |
 //! | [`mod@backend`] | the three traits |
 //! | [`error`] | why a model was not loaded or not run |
 //! | [`limits`] | what a file from outside may ask for |
+//! | [`memory`] | how much memory a model may take |
 //! | `graph`, `rules`, `compile` | an ONNX file as a graph, what its operators make of shapes, and a plan of it |
 //! | [`plan`] | what an engine runs: a flat list of operations over planned memory |
 //! | `profile` | what a run spends on each layer |
@@ -22,10 +24,12 @@
 pub mod backend;
 mod binding;
 mod compile;
+pub mod cores;
 pub mod datatype;
 pub mod error;
 mod graph;
 pub mod limits;
+pub mod memory;
 pub mod plan;
 mod profile;
 pub mod program;
@@ -38,9 +42,11 @@ mod tract;
 
 pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, load_file, operators, tract};
 pub use compile::CompileError;
+pub use cores::Cores;
 pub use datatype::{Datatype, Element};
 pub use error::{LoadError, RunError};
 pub use limits::ImportLimits;
+pub use memory::{Footprint, MemoryError};
 pub use profile::{LayerInfo, LayerTime, RunProfile};
 pub use program::Engine;
 pub use single::Single;

@@ -7,6 +7,9 @@ use crate::{
 use std::{fmt, sync::Arc};
 use tract_onnx::pb::OperatorSetIdProto;
 
+/// How often constant inputs are in memory while a node is made ready: of these, two stay.
+pub(crate) const CONSTANT_COPIES: u64 = 5;
+
 /// A node made ready for inputs of fixed types and shapes.
 pub struct Single {
     how: How,
@@ -14,6 +17,8 @@ pub struct Single {
     live: Vec<usize>,
     /// Their types and shapes.
     live_types: Vec<(Datatype, Vec<usize>)>,
+    /// Of its constant inputs.
+    constant_bytes: u64,
 }
 
 enum How {
@@ -38,6 +43,9 @@ impl Single {
         inputs: &Views,
         limits: &ImportLimits,
     ) -> Result<Self, CompileError> {
+        let constants = inputs.iter().flatten().filter_map(|view| view.constant.as_ref());
+        let constant_bytes: u64 = constants.map(|tensor| tensor.memory_bytes() as u64).sum();
+        limits.check_memory(constant_bytes.saturating_mul(CONSTANT_COPIES))?;
         let how = match reference::preferred(node, inputs) {
             Some(run) => How::Reference(reference::Bound::new(node, run, inputs, limits)),
             None => match tract::Compiled::compile(node, opsets, inputs, limits) {
@@ -54,7 +62,7 @@ impl Single {
             .collect();
         let views = live.iter().filter_map(|index| inputs[*index].as_ref());
         let live_types = views.map(|view| (view.datatype, view.shape.clone())).collect();
-        Ok(Self { how, live, live_types })
+        Ok(Self { how, live, live_types, constant_bytes })
     }
 
     /// Types and shapes of its outputs, where they are known before a run.
@@ -80,6 +88,11 @@ impl Single {
             How::Tract(compiled) => compiled.macs(),
             How::Reference(_) => 0,
         }
+    }
+
+    /// Bytes of its constant inputs, which it holds.
+    pub(crate) const fn constant_bytes(&self) -> u64 {
+        self.constant_bytes
     }
 
     /// Who runs it: `tract`, or `reference` for a plain implementation here.

@@ -187,6 +187,21 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Bytes that its elements take in memory, were they all there.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        match &self.data {
+            Data::Fixed(bytes) => bytes.len(),
+            Data::Stored(_) => self.len() * self.datatype.size_bytes().unwrap_or(0),
+            Data::Strings(strings) => strings.iter().map(|s| s.len() + size_of::<Vec<u8>>()).sum(),
+        }
+    }
+
+    /// Whether its elements lie in a file, and were not read yet.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(&self.data, Data::Stored(stored) if stored.kept.get().is_none())
+    }
+
     /// The little-endian bytes; `None` for BYTES, and where a file that holds them cannot be read any more.
     #[must_use]
     pub fn as_le_bytes(&self) -> Option<&[u8]> {

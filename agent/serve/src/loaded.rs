@@ -60,6 +60,14 @@ pub enum LoadModelError {
     },
 }
 
+impl LoadModelError {
+    /// Whether it would take more memory than it may.
+    #[must_use]
+    pub const fn is_memory(&self) -> bool {
+        matches!(self, Self::Load { source: LoadError::Memory(_), .. })
+    }
+}
+
 /// Why a request got no answer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InferError {
@@ -285,10 +293,26 @@ impl LoadedModel {
             .iter()
             .map(|i| environment.get(&i.name).map(|t| (i.name.as_str(), &**t)).ok_or_else(|| missing(i)))
             .collect::<Result<_, _>>()?;
-        let mut session = self.lock_sessions().pop().unwrap_or_else(|| self.model.session());
+        let session = self.lock_sessions().pop().unwrap_or_else(|| self.model.session());
+        match self.run_session(session, &inputs) {
+            // Sessions that wait for their next run hold memory for inputs of other shapes.
+            Err(RunError::Memory(error)) if error.fits_alone() => {
+                let idle = std::mem::take(&mut *self.lock_sessions());
+                drop(idle);
+                self.run_session(self.model.session(), &inputs)
+            }
+            result => result,
+        }
+    }
+
+    fn run_session(
+        &self,
+        mut session: Box<dyn Session>,
+        inputs: &[(&str, &Tensor)],
+    ) -> Result<Vec<(String, Tensor)>, RunError> {
         // A backend that panics must count as a model that failed, so that a fallback steps in and probation sees it.
         // The session it may have left half changed is dropped here and not kept.
-        let result = catch_unwind(AssertUnwindSafe(|| session.run(&inputs)))
+        let result = catch_unwind(AssertUnwindSafe(|| session.run(inputs)))
             .map_err(|_| RunError::Failed { why: "the backend panicked".to_owned() })?;
         let mut sessions = self.lock_sessions();
         if sessions.len() < SESSIONS_KEPT_MAX {

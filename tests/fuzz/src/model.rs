@@ -11,6 +11,8 @@ const LIMITS: ImportLimits = ImportLimits {
     rank_max: 16,
     tensor_elements_max: 1 << 10,
     tensors_max: 16,
+    input_bytes_max: 1 << 14,
+    memory_bytes_max: 64 << 20,
 };
 
 /// Loads the bytes as a model; what loads is run twice, with free sizes 1 and then 3.

@@ -14,7 +14,7 @@ use std::{
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
-use whimbrel_infer::{Datatype, LoadOptions, Tensor, TensorInfo, element_count};
+use whimbrel_infer::{Datatype, LoadOptions, RunError, Tensor, TensorInfo, element_count};
 
 /// Inputs are the same in every run and on every machine.
 const SEED: u64 = 0x5748_494d_4252_454c;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let attempted = || format!("measuring {}", args.model.display());
     let start = Instant::now();
-    let options = LoadOptions { threads: args.threads.and_then(threads), ..LoadOptions::default() };
+    let options = LoadOptions { threads: args.threads.and_then(threads), ..args.memory.options() };
     let model = model::open(&args.model, None, backend, &options)?.model;
     let load = start.elapsed();
     let model = model.model();
@@ -66,7 +66,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
             None => session.run(&inputs).map(|_| None),
         };
         let mut elapsed = start.elapsed();
-        let profile = outcome.map_err(|e| Failure::failed(attempted(), chain(&e)))?;
+        let profile = outcome.map_err(|error| match error {
+            RunError::Memory(error) => Failure::refused(attempted(), error).hint(model::MEMORY_HINT),
+            error => Failure::failed(attempted(), chain(&error)),
+        })?;
         if let Some(profile) = &profile {
             elapsed = profile.time;
         } else if args.profile {

@@ -28,10 +28,14 @@ fn toml_text(shown: &[Shown], origins: bool) -> String {
     let mut text = String::new();
     let mut section = "";
     for Shown { key, value, origin } in shown {
-        let (in_section, key) = key.split_once('.').unwrap_or(("", key));
+        // A model's name may have dots, a key has none.
+        let (in_section, key) = key.rsplit_once('.').unwrap_or(("", key));
         if in_section != section {
             let gap = if section.is_empty() { "" } else { "\n" };
-            text.push_str(&format!("{gap}[{in_section}]\n"));
+            text.push_str(&match in_section.split_once('.') {
+                Some((section, model)) => format!("{gap}[{section}.\"{model}\"]\n"),
+                None => format!("{gap}[{in_section}]\n"),
+            });
             section = in_section;
         }
         let line = match value {
@@ -55,7 +59,9 @@ mod tests {
 
     #[test]
     fn what_is_shown_is_a_file_that_gives_the_same() {
-        let sources = Sources::new(Path::new("/nowhere/agent.toml"), None, []).flag(
+        let env = [("MODEL__A.B__CORES", "0"), ("MODEL__C__THREADS", "1")];
+        let env = env.map(|(name, value)| (format!("WHIMBREL__{name}").into(), value.into()));
+        let sources = Sources::new(Path::new("/nowhere/agent.toml"), None, env).flag(
             "--http",
             ("serve", "http"),
             Some("127.0.0.1:0"),

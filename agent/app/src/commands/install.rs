@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &InstallArgs) -> Result<(), Failure> {
     let manifest = archive.index().manifest.clone();
     let backend = crate::backends::named(&config.serve.backend)
         .map_err(|e| Failure::not_supported("choosing the backend", chain(&e)))?;
-    let host = AgentHost::new(Arc::new(Registry::default()), None, backend);
+    let host = AgentHost::new(Arc::new(Registry::default()), None, backend, config.models.clone());
     let agent = Version::parse(env!("CARGO_PKG_VERSION"))
         .map_err(|e| Failure::failed("reading the agent's own version", e))?;
     let engine = Engine::open(EngineConfig::new(state_dir, agent), host, archive)

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use whimbrel_infer::{LoadOptions, Tensor};
+use whimbrel_infer::{RunError, Tensor};
 use whimbrel_serve::{InferError, LoadedModel};
 use whimbrel_wire::manifest::TensorSpec;
 
@@ -40,7 +40,7 @@ struct Job {
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
-    let model = model::open(&args.model, None, backend, &LoadOptions::default())?.model;
+    let model = model::open(&args.model, None, backend, &args.memory.options())?.model;
     let jobs = jobs(&args.inputs, &args.outputs)?;
     let progress = match jobs.len() {
         many if many > 1 && std::io::stderr().is_terminal() => ProgressBar::new(many as u64),
@@ -82,6 +82,9 @@ fn run_one(model: &LoadedModel, Job { inputs, outputs }: &Job) -> Result<(), Fai
     let tensors = file.read_all().map_err(|e| Failure::usage(&reading, chain(&e)).hint(expected()))?;
     let running = format!("running {} on {}", model.name(), inputs.display());
     let answer = model.infer(tensors).map_err(|error| match error {
+        InferError::Run(RunError::Memory(error)) => {
+            Failure::refused(&running, error).hint(model::MEMORY_HINT)
+        }
         InferError::BadInput(why) => Failure::usage(&running, why).hint(expected()),
         error if error.is_bad_input() => Failure::usage(&running, error).hint(expected()),
         error => Failure::failed(&running, error),
@@ -180,7 +183,7 @@ fn folder_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::BackendChoice;
+    use crate::cli::{BackendChoice, MemoryArgs};
 
     fn digits() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/v1")
@@ -198,6 +201,7 @@ mod tests {
             outputs: outputs.to_owned(),
             backend: BackendChoice::Auto,
             threads: Some(2),
+            memory: MemoryArgs::default(),
         }
     }
 
@@ -251,5 +255,20 @@ mod tests {
             assert!(text.contains(expected) && text.contains("pixels (FP32 [1, 1, 8, 8])"), "{text}");
         }
         assert!(!outputs.exists());
+    }
+
+    #[test]
+    fn a_model_beyond_its_memory_is_refused() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let (inputs, outputs) = (dir.path().join("in.npz"), dir.path().join("out.npz"));
+        npz::write(&inputs, [("pixels", &image())]).expect("writes");
+        let memory = MemoryArgs { memory_bytes_max: Some(1000) };
+        let args = RunArgs { memory, ..args(&[inputs], &outputs) };
+        let failure = run(&args).expect_err("too little");
+        assert_eq!(failure.exit_code(), 4, "{failure}");
+        let text = failure.render(false);
+        for part in ["1000 bytes", "would take about", "hint: --memory-bytes-max"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! The rules, and the defaults.
 
 use super::{
-    Config, Device, Log, MeteredLink, Serve, Server, Telemetry, Transport, Updates,
+    Config, Device, Log, MeteredLink, ModelSettings, Models, Serve, Server, Telemetry, Transport, Updates,
     literal::Scalar,
     origin::{ConfigError, Origin},
-    raw::{RawConfig, RawDevice, RawLog, RawServe, RawServer, RawTelemetry, RawUpdates, Setting},
+    raw::{RawConfig, RawDevice, RawLog, RawModels, RawServe, RawServer, RawTelemetry, RawUpdates, Setting},
 };
 use reqwest::Url;
-use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, path::PathBuf, time::Duration};
+use whimbrel_cpu::threads::THREADS_MAX;
 use whimbrel_serve::Limits;
 use whimbrel_updater::policy::{DownloadPolicy, Metered};
 
@@ -21,8 +22,8 @@ const UDS_PATH_BYTES_MAX: usize = 107;
 /// A key, its value as TOML, and where that came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// `section.key`.
-    pub(crate) key: &'static str,
+    /// `section.key`, or `model.NAME.key`.
+    pub(crate) key: String,
     /// The value as TOML; `None` where the key is not set and has no default.
     pub(crate) value: Option<String>,
     /// Where it came from.
@@ -34,12 +35,13 @@ pub(crate) struct Shown {
 /// # Errors
 /// The first rule that a value breaks.
 pub(super) fn check(raw: RawConfig) -> Result<(Config, Vec<Shown>), ConfigError> {
-    let RawConfig { device, server, serve, updates, telemetry, log } = raw;
+    let RawConfig { device, server, serve, models, model, updates, telemetry, log } = raw;
     let mut picker = Picker::default();
     let config = Config {
         device: device_of(&mut picker, device)?,
         server: server_of(&mut picker, server)?,
         serve: serve_of(&mut picker, serve)?,
+        models: models_of(&mut picker, models, model)?,
         updates: updates_of(&mut picker, updates)?,
         telemetry: telemetry_of(&mut picker, telemetry)?,
         log: log_of(&mut picker, log)?,
@@ -165,6 +167,58 @@ fn serve_of(picker: &mut Picker, raw: RawServe) -> Result<Serve, ConfigError> {
     Ok(Serve { http, uds, uds_is_default, backend, limits })
 }
 
+/// `[models]`, and then each `[model.NAME]`, which takes from there what it does not set.
+fn models_of(
+    picker: &mut Picker,
+    raw: RawModels,
+    named: BTreeMap<String, RawModels>,
+) -> Result<Models, ConfigError> {
+    let every = model_of(picker, "models", raw, ModelSettings::default())?;
+    let mut models = Models { every, named: BTreeMap::new() };
+    for (name, raw) in named {
+        let section = format!("{}{name}", RawConfig::MODEL);
+        let settings = model_of(picker, &section, raw, models.every.clone())?;
+        let expected = "the name of a model: lower case letters, digits, '.', '_' and '-'";
+        let name =
+            name.parse().map_err(|_| ConfigError::value(&picker.origin(), &section, &name, expected))?;
+        models.named.insert(name, settings);
+    }
+    Ok(models)
+}
+
+fn model_of(
+    picker: &mut Picker,
+    section: &str,
+    raw: RawModels,
+    otherwise: ModelSettings,
+) -> Result<ModelSettings, ConfigError> {
+    let RawModels { memory_bytes_max, input_bytes_max, threads, cores } = raw;
+    let key = |key: &str| format!("{section}.{key}");
+    let memory_bytes_max = picker.optional(&key("memory_bytes_max"), memory_bytes_max, |n| match n {
+        0 => Ok(None),
+        1_048_576..=1_125_899_906_842_624 => Ok(Some(n)),
+        _ => Err("bytes, 1048576 (1 MiB) or more, or 0 for half of the memory of this machine"),
+    })?;
+    let input_bytes_max = picker.optional(&key("input_bytes_max"), input_bytes_max, |n| match n {
+        1..=1_099_511_627_776 => usize::try_from(n).map_err(|_| "bytes that this machine can address"),
+        _ => Err("bytes, 1 to 1099511627776 (1 TiB)"),
+    })?;
+    let threads = picker.optional(&key("threads"), threads, |n| match usize::try_from(n) {
+        Ok(n @ 0..=THREADS_MAX) => Ok(n),
+        _ => Err("threads of one run, 1 to 32, or 0 for as many as there are processors"),
+    })?;
+    let cores = picker.optional(&key("cores"), cores, |text| match text.as_str() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "processors, like \"0-1\" or \"0,2\", or \"\" for any"),
+    })?;
+    Ok(ModelSettings {
+        memory_bytes_max: memory_bytes_max.unwrap_or(otherwise.memory_bytes_max),
+        input_bytes_max: input_bytes_max.unwrap_or(otherwise.input_bytes_max),
+        threads: threads.unwrap_or(otherwise.threads),
+        cores: cores.unwrap_or(otherwise.cores),
+    })
+}
+
 fn updates_of(picker: &mut Picker, raw: RawUpdates) -> Result<Updates, ConfigError> {
     let RawUpdates { bytes_per_s_max, windows, metered, metered_download } = raw;
     let policy = DownloadPolicy {
@@ -248,35 +302,35 @@ impl Picker {
     /// The value set, or the default, as `rule` makes of it. The rule answers what it expects instead.
     fn pick<R: Scalar, T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         setting: Option<Setting<R>>,
         default: R,
         rule: impl FnOnce(R) -> Result<T, &'static str>,
     ) -> Result<T, ConfigError> {
         let Setting { value, origin } =
             setting.unwrap_or(Setting { value: default, origin: Origin::Default });
-        self.shown.push(Shown { key, value: Some(value.to_toml()), origin });
+        self.shown.push(Shown { key: key.to_owned(), value: Some(value.to_toml()), origin });
         rule(value).map_err(|expected| self.reject(key, expected))
     }
 
     /// The value set, as `rule` makes of it.
     fn optional<R: Scalar, T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         setting: Option<Setting<R>>,
         rule: impl FnOnce(R) -> Result<T, &'static str>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(Setting { value, origin }) = setting else {
-            self.shown.push(Shown { key, value: None, origin: Origin::Default });
+            self.shown.push(Shown { key: key.to_owned(), value: None, origin: Origin::Default });
             return Ok(None);
         };
-        self.shown.push(Shown { key, value: Some(value.to_toml()), origin });
+        self.shown.push(Shown { key: key.to_owned(), value: Some(value.to_toml()), origin });
         rule(value).map(Some).map_err(|expected| self.reject(key, expected))
     }
 
     fn seconds(
         &mut self,
-        key: &'static str,
+        key: &str,
         setting: Option<Setting<u64>>,
         default: u64,
     ) -> Result<Duration, ConfigError> {
@@ -288,7 +342,7 @@ impl Picker {
 
     fn wait(
         &mut self,
-        key: &'static str,
+        key: &str,
         setting: Option<Setting<u64>>,
         default: Duration,
     ) -> Result<Duration, ConfigError> {
@@ -297,7 +351,7 @@ impl Picker {
 
     fn size(
         &mut self,
-        key: &'static str,
+        key: &str,
         setting: Option<Setting<u64>>,
         default: usize,
         range: std::ops::RangeInclusive<u64>,
@@ -306,6 +360,17 @@ impl Picker {
             Ok(usize::try_from(n).ok().filter(|_| range.contains(&n)))
         })?;
         picked.ok_or_else(|| self.reject(key, format!("{} to {}", range.start(), range.end())))
+    }
+
+    /// Where the value that was taken last came from.
+    fn origin(&self) -> Origin {
+        self.shown
+            .iter()
+            .rev()
+            .map(|s| &s.origin)
+            .find(|o| **o != Origin::Default)
+            .cloned()
+            .unwrap_or(Origin::Default)
     }
 
     /// An error about a value that was taken.

@@ -6,7 +6,10 @@ use super::{
     raw::RawConfig,
 };
 use std::{fs::File, io::Read, ops::Range, path::Path};
-use toml::{Value, de::DeTable};
+use toml::{
+    Spanned, Value,
+    de::{DeString, DeTable, DeValue},
+};
 
 /// Largest accepted configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -47,25 +50,54 @@ fn parse_into(raw: &mut RawConfig, path: &Path, text: &str) -> Result<(), Config
     for (section, content) in sections {
         let name: &str = section.get_ref();
         let origin = at(section.span());
+        if name == "model" {
+            // One table for each model.
+            for (model, content) in in_order(name, content, &origin)? {
+                let name = format!("{}{}", RawConfig::MODEL, model.get_ref());
+                read_keys(raw, &name, content, &at(model.span()), &at)?;
+            }
+            continue;
+        }
         if !RawConfig::has_section(name) {
             return Err(RawConfig::unknown_section(name, &origin));
         }
-        let Some(keys) = content.get_ref().as_table() else {
-            let found = content.get_ref().type_str();
-            return Err(ConfigError::value(&origin, name, found, format!("a section, [{name}]")));
-        };
-        let mut keys: Vec<_> = keys.iter().collect();
-        keys.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in keys {
-            let origin = at(key.span());
-            let value: Value = serde::Deserialize::deserialize(toml::de::ValueDeserializer::from(
-                value.clone(),
-            ))
+        read_keys(raw, name, content, &origin, &at)?;
+    }
+    Ok(())
+}
+
+/// A place of the text, and what stands there.
+type Entry<'a, 't> = (&'a Spanned<DeString<'t>>, &'a Spanned<DeValue<'t>>);
+
+/// The keys of a section, topmost first.
+fn in_order<'a, 't>(
+    name: &str,
+    content: &'a Spanned<DeValue<'t>>,
+    origin: &Origin,
+) -> Result<Vec<Entry<'a, 't>>, ConfigError> {
+    let Some(keys) = content.get_ref().as_table() else {
+        let found = content.get_ref().type_str();
+        return Err(ConfigError::value(origin, name, found, format!("a section, [{name}]")));
+    };
+    let mut keys: Vec<_> = keys.iter().collect();
+    keys.sort_by_key(|(key, _)| key.span().start);
+    Ok(keys)
+}
+
+fn read_keys(
+    raw: &mut RawConfig,
+    name: &str,
+    content: &Spanned<DeValue<'_>>,
+    origin: &Origin,
+    at: &impl Fn(Range<usize>) -> Origin,
+) -> Result<(), ConfigError> {
+    for (key, value) in in_order(name, content, origin)? {
+        let origin = at(key.span());
+        let value: Value = serde::Deserialize::deserialize(toml::de::ValueDeserializer::from(value.clone()))
             .map_err(|e: toml::de::Error| {
                 ConfigError::new(&origin, format!("{name}.{}: {}", key.get_ref(), e.message()))
             })?;
-            raw.set(name, key.get_ref(), &Literal::typed(value), origin)?;
-        }
+        raw.set(name, key.get_ref(), &Literal::typed(value), origin)?;
     }
     Ok(())
 }

@@ -22,11 +22,14 @@ pub(crate) use check::{Shown, server_url};
 pub(crate) use origin::Origin;
 pub(crate) use sources::{Loaded, Sources, load};
 
+use crate::platform::memory_bytes;
 use reqwest::Url;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 use tracing::level_filters::LevelFilter;
+use whimbrel_infer::{Cores, ImportLimits, LoadOptions};
 use whimbrel_serve::{Limits, ServeConfig};
 use whimbrel_updater::policy::DownloadPolicy;
+use whimbrel_wire::ModelName;
 
 /// Every setting, checked.
 #[derive(Debug, Clone)]
@@ -37,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) server: Server,
     /// What apps talk to.
     pub(crate) serve: Serve,
+    /// What each model may use.
+    pub(crate) models: Models,
     /// When and how bundles are fetched.
     pub(crate) updates: Updates,
     /// What is counted and sent.
@@ -93,6 +98,62 @@ pub(crate) struct Serve {
     pub(crate) backend: String,
     /// What a client may ask for.
     pub(crate) limits: Limits,
+}
+
+/// `[models]` and `[model.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Models {
+    /// Of models that are not named.
+    pub(crate) every: ModelSettings,
+    /// By name.
+    pub(crate) named: BTreeMap<ModelName, ModelSettings>,
+}
+
+/// What a model may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModelSettings {
+    /// Most memory; a share of the machine's where it is not said.
+    pub(crate) memory_bytes_max: Option<u64>,
+    /// Largest input tensor.
+    pub(crate) input_bytes_max: usize,
+    /// Most threads of one run; 0 for as many as there are processors.
+    pub(crate) threads: usize,
+    /// The processors that its runs are bound to.
+    pub(crate) cores: Option<Cores>,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        let input_bytes_max = ImportLimits::default().input_bytes_max;
+        Self { memory_bytes_max: None, input_bytes_max, threads: 0, cores: None }
+    }
+}
+
+impl Models {
+    /// How the model of that name is loaded.
+    pub(crate) fn options(&self, name: &ModelName) -> LoadOptions {
+        self.named.get(name).unwrap_or(&self.every).options()
+    }
+}
+
+impl ModelSettings {
+    /// How a model is loaded.
+    pub(crate) fn options(&self) -> LoadOptions {
+        let Self { memory_bytes_max, input_bytes_max, threads, cores } = *self;
+        let limits = ImportLimits {
+            input_bytes_max,
+            memory_bytes_max: memory_bytes_max.or_else(share_of_memory).unwrap_or(u64::MAX),
+            ..ImportLimits::default()
+        };
+        let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let threads = NonZeroUsize::new(threads).unwrap_or_else(processors);
+        LoadOptions { limits, threads: Some(threads), cores }
+    }
+}
+
+/// Of the memory of the machine or of the control group: half, since an update loads a second version beside the first.
+pub(crate) fn share_of_memory() -> Option<u64> {
+    memory_bytes().map(|bytes| bytes / 2)
 }
 
 /// `[updates]`.

@@ -4,6 +4,7 @@ use super::{
     literal::{Literal, Scalar},
     origin::{ConfigError, Origin},
 };
+use std::collections::BTreeMap;
 
 /// A value and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +21,15 @@ macro_rules! raw_config {
         #[derive(Debug, Default)]
         pub(crate) struct RawConfig {
             $(pub(crate) $section: $raw,)*
+            /// `[model.NAME]`: what is other for one model than in `[models]`.
+            pub(crate) model: BTreeMap<String, RawModels>,
         }
 
         impl RawConfig {
-            const SECTIONS: &[&str] = &[$(stringify!($section)),*];
+            const SECTIONS: &[&str] = &[$(stringify!($section)),*, "model.NAME"];
+
+            /// What the section of one model begins with.
+            pub(crate) const MODEL: &str = "model.";
 
             /// The names of the sections, if `section` is none of them.
             pub(crate) fn unknown_section(section: &str, origin: &Origin) -> ConfigError {
@@ -39,8 +45,13 @@ macro_rules! raw_config {
                 origin: Origin,
             ) -> Result<(), ConfigError> {
                 match section {
-                    $(stringify!($section) => self.$section.set(key, literal, origin),)*
-                    _ => Err(Self::unknown_section(section, &origin)),
+                    $(stringify!($section) => self.$section.set(section, key, literal, origin),)*
+                    _ => match section.strip_prefix(Self::MODEL) {
+                        Some(name) if !name.is_empty() => {
+                            self.model.entry(name.to_owned()).or_default().set(section, key, literal, origin)
+                        }
+                        _ => Err(Self::unknown_section(section, &origin)),
+                    },
                 }
             }
 
@@ -57,17 +68,23 @@ macro_rules! raw_config {
             }
 
             impl $raw {
-                const KEYS: &[&str] = &[$(concat!(stringify!($section), ".", stringify!($key))),*];
+                const KEYS: &[&str] = &[$(stringify!($key)),*];
 
-                fn set(&mut self, key: &str, literal: &Literal, origin: Origin) -> Result<(), ConfigError> {
+                fn set(
+                    &mut self,
+                    section: &str,
+                    key: &str,
+                    literal: &Literal,
+                    origin: Origin,
+                ) -> Result<(), ConfigError> {
+                    let full = format!("{section}.{key}");
                     match key {
-                        $(stringify!($key) => {
-                            let key = concat!(stringify!($section), ".", stringify!($key));
-                            self.$key = Some(read(key, literal, origin)?);
-                        })*
+                        $(stringify!($key) => self.$key = Some(read(&full, literal, origin)?),)*
                         _ => {
-                            let key = format!("{}.{key}", stringify!($section));
-                            return Err(unknown("key", &key, Self::KEYS, &origin));
+                            let keys: Vec<String> =
+                                Self::KEYS.iter().map(|key| format!("{section}.{key}")).collect();
+                            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                            return Err(unknown("key", &full, &keys, &origin));
                         }
                     }
                     Ok(())
@@ -103,6 +120,7 @@ raw_config! {
         body_read_s_max: u64,
         drain_s_max: u64,
     }
+    models: RawModels { memory_bytes_max: u64, input_bytes_max: u64, threads: u64, cores: String }
     updates: RawUpdates { bytes_per_s_max: u64, windows: String, metered: String, metered_download: String }
     telemetry: RawTelemetry { enabled: bool, window_s: u64, spool_bytes_max: u64 }
     log: RawLog { level: String }

@@ -92,7 +92,7 @@ impl Sources {
 }
 
 /// Reads and checks the configuration: the file, those of the folder beside it (`agent.toml`: `agent.d/*.toml`, sorted by
-/// name), the environment (`WHIMBREL__SECTION__KEY`), flags; what comes later wins.
+/// name), the environment (`WHIMBREL__SECTION__KEY`, `WHIMBREL__MODEL__NAME__KEY`), flags; what comes later wins.
 ///
 /// # Errors
 /// The first thing that is wrong: where it is, which key, and what was expected.
@@ -162,7 +162,13 @@ fn read_env(raw: &mut RawConfig, env: &[(OsString, OsString)]) -> Result<(), Con
         else {
             return Err(ConfigError::new(origin, "expected a name of the form WHIMBREL__SECTION__KEY"));
         };
-        raw.set(&section.to_lowercase(), &key.to_lowercase(), &Literal::untyped(text), origin)?;
+        let (mut section, mut key) = (section.to_lowercase(), key.to_lowercase());
+        if section == "model"
+            && let Some((model, of_model)) = key.rsplit_once("__")
+        {
+            (section, key) = (format!("{}{model}", RawConfig::MODEL), of_model.to_owned());
+        }
+        raw.set(&section, &key, &Literal::untyped(text), origin)?;
     }
     Ok(())
 }

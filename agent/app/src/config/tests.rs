@@ -48,7 +48,7 @@ fn errors_name_the_line_the_key_and_what_was_expected() {
         ("[device]\nid = \"x\"", "agent.toml:2: device.id: unknown key: expected one of device.state_dir"),
         (
             "[servers]\nurl = 1",
-            "agent.toml:1: servers: unknown section: expected one of device, server, serve, updates, telemetry, log",
+            "agent.toml:1: servers: unknown section: expected one of device, server, serve, models, updates, telemetry, log, model.NAME",
         ),
         ("log = \"info\"", "agent.toml:1: log: string: expected a section, [log]"),
         ("[log]\nlevel = { a = 1 }", "agent.toml:2: log.level: a table: expected a string"),
@@ -135,6 +135,43 @@ fn errors_in_the_environment_name_the_variable() {
     ];
     for (name, value, expected) in cases {
         let error = load_text("", &[(name, value)]).expect_err(name);
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_model_takes_what_it_does_not_set_from_all_models() {
+    let text = "[models]\nmemory_bytes_max = 2097152\nthreads = 2\n[model.detector]\nthreads = 1\ncores = \"0-1\"\n\
+        [model.\"a.b\"]\nmemory_bytes_max = 4194304";
+    let loaded = load_text(text, &[("WHIMBREL__MODEL__DETECTOR__INPUT_BYTES_MAX", "4096")]).expect("valid");
+    let of = |name: &str| {
+        let options = loaded.config.models.options(&name.parse().expect("a name"));
+        let limits = options.limits;
+        let cores = options.cores.map(|cores| cores.to_string());
+        (limits.memory_bytes_max, limits.input_bytes_max, options.threads.expect("said").get(), cores)
+    };
+    assert_eq!(of("detector"), (2 << 20, 4096, 1, Some("0-1".to_owned())));
+    assert_eq!(of("a.b"), (4 << 20, 1 << 30, 2, None));
+    assert_eq!(of("other"), (2 << 20, 1 << 30, 2, None));
+    let cases = [
+        (
+            "[model.x]\nthreads = 33",
+            "agent.toml:2: model.x.threads: 33: expected threads of one run, 1 to 32",
+        ),
+        ("[model.x]\ncores = \"1-0\"", "agent.toml:2: model.x.cores: \"1-0\": expected processors, like"),
+        (
+            "[models]\nmemory_bytes_max = 5",
+            "agent.toml:2: models.memory_bytes_max: 5: expected bytes, 1048576",
+        ),
+        (
+            "[model.x]\nthread = 1",
+            "agent.toml:2: model.x.thread: unknown key: expected one of model.x.memory_bytes_max",
+        ),
+        ("[model]\nx = 1", "agent.toml:2: model.x: integer: expected a section, [model.x]"),
+        ("[model.\"A b\"]\nthreads = 1", "agent.toml:2: model.A b: A b: expected the name of a model"),
+    ];
+    for (text, expected) in cases {
+        let error = load_text(text, &[]).expect_err(text);
         assert!(error.starts_with(expected), "{error}");
     }
 }

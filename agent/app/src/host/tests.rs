@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    config::ModelSettings,
     npz::{NpzFile, NpzLimits},
     telemetry::{Telemetry, TelemetrySettings},
 };
@@ -27,7 +28,7 @@ fn host(dir: &Path) -> (AgentHost, Arc<Registry>, Arc<Telemetry>) {
     let registry = Arc::new(Registry::default());
     let observer = AgentObserver::new(Arc::clone(&telemetry));
     let backend = crate::backends::named("auto").expect("there");
-    (AgentHost::new(Arc::clone(&registry), Some(observer), backend), registry, telemetry)
+    (AgentHost::new(Arc::clone(&registry), Some(observer), backend, Models::default()), registry, telemetry)
 }
 
 /// One of the images that no version was trained on.
@@ -134,4 +135,17 @@ fn what_the_device_cannot_run_is_refused_before_it_is_fetched() {
     assert_eq!(uses(&["Conv", "com.microsoft.Gelu"]).err(), uses(&["Gelu"]).err());
     assert_eq!(uses(&["Conv", "Relu"]), Ok(()));
     assert_eq!(uses(&["Conv", "FlashFutureAttention"]), Err(ReasonKind::Operators));
+}
+
+#[tokio::test]
+async fn a_version_beyond_the_memory_of_its_model_is_refused_for_that() {
+    let dir = tempfile::tempdir().expect("folder");
+    let bundle = install(dir.path(), 1);
+    let backend = crate::backends::named("auto").expect("there");
+    let every = ModelSettings { memory_bytes_max: Some(1000), ..ModelSettings::default() };
+    let models = Models { every, ..Models::default() };
+    let host = AgentHost::new(Arc::default(), None, backend, models);
+    let reason = host.self_test(&bundle).await.expect_err("too little");
+    assert_eq!(reason.kind, ReasonKind::Memory, "{reason:?}");
+    assert!(reason.detail.contains("the model's budget is 1000 bytes"), "{reason:?}");
 }

@@ -3,6 +3,7 @@
 use crate::{
     fconv,
     isa::Isa,
+    packed::Packed,
     pointwise::{
         Quantisation,
         binary::{self, Binary},
@@ -237,6 +238,17 @@ impl Layer {
                 Self::Single { single: Arc::clone(single), types: types.collect() }
             }
         })
+    }
+
+    /// Bytes of its weights, with what belongs to them.
+    pub(super) fn packed_bytes(&self) -> usize {
+        let of = |parts: Vec<Packed>| parts.iter().map(|part| part.as_bytes().len()).sum();
+        match self {
+            Self::QConv { conv, .. } | Self::DynamicConv { conv, .. } => of(conv.parts().1),
+            Self::Conv { conv, .. } => of(conv.parts().1),
+            Self::Recurrent(layer) => layer.packed_bytes(),
+            _ => 0,
+        }
     }
 
     /// Scratch memory that each thread needs.

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `layer` | operations made ready: weights packed, tables built, an instruction set chosen |
+//! | `footprint` | what plans take of memory, before and after they are made ready |
 //! | `info` | what steps are, for people |
 //! | `pack` | makes the layers of a plan, on several threads |
 //! | `arena` | the memory of a run, and the slices that a step may see of it |
@@ -13,6 +14,7 @@
 mod arena;
 mod copy;
 mod execute;
+mod footprint;
 mod info;
 mod layer;
 mod pack;
@@ -30,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 use whimbrel_infer::{
-    Backend, CompileError, Datatype, Engine, LayerInfo, LoadError, LoadOptions, Model, RunError,
+    Backend, CompileError, Datatype, Engine, Footprint, LayerInfo, LoadError, LoadOptions, Model, RunError,
     Source as File, Tensor,
     plan::{BufferId, Plan, Step},
     program,
@@ -77,6 +79,7 @@ pub struct Prepared {
     inputs: Vec<Source>,
     outputs: Vec<Answer>,
     arena_bytes: usize,
+    footprint: Footprint,
     /// Of one thread.
     scratch_bytes: usize,
     /// Slots outside the arena.
@@ -105,9 +108,18 @@ impl Engine for CpuEngine {
         "cpu"
     }
 
+    fn estimate(&self, plan: &Plan) -> Footprint {
+        footprint::estimate(self.isa, self.threads, plan)
+    }
+
+    fn footprint(&self, prepared: &Prepared) -> Option<Footprint> {
+        Some(prepared.footprint)
+    }
+
     fn prepare(&self, plan: Plan) -> Result<Prepared, CompileError> {
         let layers = pack::layers(self.isa, self.threads, &plan)?;
         let scratch_bytes = layers.iter().map(Layer::scratch_bytes).max().unwrap_or(0);
+        let footprint = footprint::of_layers(self.threads, &plan, &layers, scratch_bytes);
         let source = |id: &BufferId| Source::of(plan.buffer(*id));
         let ready = |(layer, step): (Layer, &Step)| Ready {
             layer,
@@ -126,6 +138,7 @@ impl Engine for CpuEngine {
             inputs: plan.inputs.iter().map(|id| Source::of(plan.buffer(*id))).collect(),
             outputs: plan.outputs.iter().map(answer).collect(),
             arena_bytes: plan.arena_bytes,
+            footprint,
             scratch_bytes,
             outside: plan.outside,
         })

@@ -50,6 +50,10 @@ impl Layer {
         Self { recurrent: Recurrent::new(isa, &spec), places, lens, given }
     }
 
+    pub(super) fn packed_bytes(&self) -> usize {
+        self.recurrent.packed_bytes()
+    }
+
     pub(super) fn scratch_bytes(&self) -> usize {
         self.recurrent.scratch_bytes()
     }

@@ -145,6 +145,12 @@ impl Recurrent {
         Self { isa, cell, steps, batch, hidden, batch_first, clip, directions }
     }
 
+    /// Bytes of its packed weights.
+    #[must_use]
+    pub fn packed_bytes(&self) -> usize {
+        self.directions.iter().map(|direction| direction.product.packed_bytes()).sum()
+    }
+
     /// Bytes of scratch memory that a run needs.
     #[must_use]
     pub fn scratch_bytes(&self) -> usize {

@@ -5,7 +5,7 @@ use crate::{
     fconv::{self, Activation},
     geometry::Conv2d,
     isa::Isa,
-    packed::ALIGNMENT_BYTES,
+    packed::{ALIGNMENT_BYTES, Packed},
     pointwise::quantise,
     qconv::{Dynamic, QConv, QConvSpec, QOutput, QSlice},
 };
@@ -68,6 +68,15 @@ impl Product {
     /// Whether the last gate's product is another.
     pub(super) fn is_split(&self) -> bool {
         matches!(self, Self::Split(_))
+    }
+
+    pub(super) fn packed_bytes(&self) -> usize {
+        let of = |parts: Vec<Packed>| parts.iter().map(|part| part.as_bytes().len()).sum::<usize>();
+        match self {
+            Self::Floats(conv) => of(conv.parts().1),
+            Self::Split(pair) => pair.iter().map(|conv| of(conv.parts().1)).sum(),
+            Self::Bytes(conv) => of(conv.parts().1),
+        }
     }
 
     pub(super) fn scratch_bytes(&self) -> usize {

@@ -14,6 +14,8 @@ pub(crate) mod memory;
 pub(crate) mod propagate;
 pub(crate) mod straight;
 
+use crate::memory::MemoryError;
+
 /// Why a graph was not compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
@@ -25,6 +27,9 @@ pub enum CompileError {
         /// The node.
         node: String,
     },
+    /// It takes more memory than the model may.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// Shapes or attributes contradict each other, or go beyond what an operator can do.
     #[error("{why}")]
     Failed {

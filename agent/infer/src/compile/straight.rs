@@ -106,6 +106,7 @@ pub(crate) fn straighten(
         inputs: Vec::new(),
         scopes: Vec::new(),
         end: None,
+        folded_bytes: 0,
     };
     walk.scopes.push(Scope::default());
     for (name, ready) in &environment.ready {
@@ -137,6 +138,8 @@ struct Walk<'a> {
     /// Innermost last.
     scopes: Vec<Scope>,
     end: Option<End>,
+    /// Of constants that were computed here.
+    folded_bytes: u64,
 }
 
 impl Walk<'_> {
@@ -168,6 +171,9 @@ impl Walk<'_> {
             let why = format!("{name:?} has shape {shape:?}, at most {max} elements are accepted");
             return Err(CompileError::failed(why));
         }
+        // One tensor beyond the budget, and there is no need to plan the rest.
+        let elements = element_count(&shape).unwrap_or(0) as u64;
+        self.limits.check_memory(elements.saturating_mul(datatype.size_bytes().unwrap_or(1) as u64))?;
         self.values.push(Value { name, datatype, shape, constant });
         Ok(ValueId(self.values.len() - 1))
     }
@@ -379,6 +385,8 @@ impl Walk<'_> {
 
     fn bind_constants(&mut self, node: &Node, tensors: Vec<Arc<Tensor>>) -> Result<(), CompileError> {
         for (name, tensor) in node.outputs.iter().zip(tensors) {
+            self.folded_bytes = self.folded_bytes.saturating_add(tensor.memory_bytes() as u64);
+            self.limits.check_memory(self.folded_bytes)?;
             let id = self.constant(format!("{}{name}", self.prefix()), tensor)?;
             self.bind(name, id);
         }

@@ -62,6 +62,23 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// Nodes, those of inner graphs included.
+    pub(crate) fn node_count(&self) -> u64 {
+        let inner = self.nodes.iter().flat_map(|node| node.graphs.values()).map(Self::node_count);
+        inner.sum::<u64>() + self.nodes.len() as u64
+    }
+
+    /// Bytes of constants in memory and, large ones, in the file.
+    pub(crate) fn constant_bytes(&self) -> [u64; 2] {
+        let inner = self.nodes.iter().flat_map(|node| node.graphs.values()).map(Self::constant_bytes);
+        inner
+            .chain(self.constants.values().map(|tensor| {
+                let bytes = tensor.memory_bytes() as u64;
+                if tensor.is_away() { [0, bytes] } else { [bytes, 0] }
+            }))
+            .fold([0u64; 2], |sum, more| [sum[0].saturating_add(more[0]), sum[1].saturating_add(more[1])])
+    }
+
     /// Names that it reads and nothing in it makes: those of the graph around it.
     pub(crate) fn free_names(&self) -> Vec<&str> {
         let mut own: HashSet<&str> = self.inputs.iter().map(String::as_str).collect();

@@ -5,11 +5,13 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `footprint` | what a plan takes of memory |
 //! | `geometry` | the sizes of a convolution |
 //! | `operation` | what a step does |
 //! | `recurrent` | recurrent layers |
 //! | `weights` | constant elements that exist only while a step is made ready |
 
+mod footprint;
 mod geometry;
 mod operation;
 mod recurrent;

@@ -12,6 +12,7 @@ use crate::{
     error::RunError,
     graph::{Graph, Model},
     limits::ImportLimits,
+    memory::{Budget, Purpose, Reservation},
     profile::Profile,
     tensor::Tensor,
 };
@@ -29,16 +30,27 @@ pub(super) struct Program<E: Engine> {
     pub(super) model: Model,
     pub(super) limits: ImportLimits,
     pub(super) segments: Segments<E>,
+    pub(super) budget: Arc<Budget>,
+    /// Constants, and the file where it is in memory.
+    pub(super) _held: Reservation,
 }
 
 /// A segment with working memory, kept for the next run.
-pub(super) type Warm<E> = (Arc<Segment<E>>, <E as Engine>::State);
+pub(super) struct Warm<E: Engine> {
+    pub(super) segment: Arc<Segment<E>>,
+    pub(super) state: E::State,
+    /// Of the state.
+    _memory: Reservation,
+}
 
 /// Tensors by name.
 pub(super) type Tensors = HashMap<String, Arc<Tensor>>;
 
 pub(super) fn shapes_failed(error: &CompileError) -> RunError {
-    RunError::Shapes { why: error.to_string() }
+    match error {
+        CompileError::Memory(error) => RunError::Memory(error.clone()),
+        _ => RunError::Shapes { why: error.to_string() },
+    }
 }
 
 impl<E: Engine> Program<E> {
@@ -88,14 +100,21 @@ impl<E: Engine> Program<E> {
             let missing = || RunError::Failed { why: format!("{name:?} is not there") };
             inputs.push(tensors.get(name).ok_or_else(missing)?.as_ref());
         }
-        // Taken out, so that a state in which a run failed is dropped and never used again.
-        let mut state = match warm.take() {
-            Some((other, state)) if Arc::ptr_eq(&other, segment) => state,
-            _ => self.engine.state(&segment.prepared),
+        // Taken out, so that a state in which a run failed is dropped and never used again, and that of another segment at once.
+        let mut here = match warm.take().filter(|warm| Arc::ptr_eq(&warm.segment, segment)) {
+            Some(warm) => warm,
+            None => self.warm(segment)?,
         };
-        let outputs = self.run_plan(&segment.prepared, &mut state, &inputs, profile)?;
-        *warm = Some((Arc::clone(segment), state));
+        let outputs = self.run_plan(&segment.prepared, &mut here.state, &inputs, profile)?;
+        *warm = Some(here);
         Ok(outputs)
+    }
+
+    fn warm(&self, segment: &Arc<Segment<E>>) -> Result<Warm<E>, RunError> {
+        let memory = self.segments.reserve(&self.budget, Purpose::Run, segment.run_bytes);
+        let memory = memory.map_err(RunError::Memory)?;
+        let state = self.engine.state(&segment.prepared);
+        Ok(Warm { segment: Arc::clone(segment), state, _memory: memory })
     }
 
     /// Runs a plan, and adds its layers where there is a profile.

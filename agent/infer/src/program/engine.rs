@@ -1,6 +1,8 @@
 //! What runs a plan.
 
-use crate::{compile::CompileError, error::RunError, plan::Plan, profile::LayerInfo, tensor::Tensor};
+use crate::{
+    compile::CompileError, error::RunError, memory::Footprint, plan::Plan, profile::LayerInfo, tensor::Tensor,
+};
 use std::{sync::Arc, time::Duration};
 
 /// A processor that runs plans.
@@ -12,6 +14,14 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Its name on command lines and in reports.
     fn name(&self) -> &'static str;
+
+    /// What a plan will take, told before anything of it is allocated: rather too much than too little.
+    fn estimate(&self, plan: &Plan) -> Footprint;
+
+    /// What a plan has turned out to take, and each of its runs will; `None` where the engine cannot tell.
+    fn footprint(&self, _prepared: &Self::Prepared) -> Option<Footprint> {
+        None
+    }
 
     /// Makes a plan ready.
     ///

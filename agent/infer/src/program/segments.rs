@@ -8,6 +8,7 @@ use crate::{
     },
     datatype::Datatype,
     graph::Graph,
+    memory::{Budget, MemoryError, Purpose, Reservation},
     tensor::Tensor,
 };
 use std::{
@@ -60,6 +61,10 @@ pub(super) struct Segment<E: Engine> {
     /// Keys of the nodes it runs.
     pub(super) done: BTreeSet<String>,
     pub(super) macs: u64,
+    /// Working memory of a run.
+    pub(super) run_bytes: u64,
+    /// Of the plan.
+    _memory: Reservation,
     /// Whether nothing runs before it.
     is_first: bool,
 }
@@ -90,9 +95,11 @@ pub(super) enum Operand {
 
 /// Makes and keeps segments.
 pub(super) struct Segments<E: Engine> {
-    /// Newest last.
-    kept: Mutex<Vec<(Key, Arc<Segment<E>>)>>,
+    kept: Mutex<Kept<E>>,
 }
+
+/// Newest last.
+type Kept<E> = Vec<(Key, Arc<Segment<E>>)>;
 
 impl<E: Engine> Segments<E> {
     pub(super) const fn new() -> Self {
@@ -114,7 +121,7 @@ impl<E: Engine> Segments<E> {
             kept.push(entry);
             return Ok(segment);
         }
-        let segment = Arc::new(make(program, graph, environment)?);
+        let segment = Arc::new(make(program, graph, environment, &mut kept)?);
         if key.is_kept() {
             if kept.len() >= KEPT_MAX {
                 kept.remove(0);
@@ -123,14 +130,47 @@ impl<E: Engine> Segments<E> {
         }
         Ok(segment)
     }
+
+    /// Takes memory of the budget, that of kept segments which nobody uses where there is no other.
+    ///
+    /// # Errors
+    /// There is not as much.
+    pub(super) fn reserve(
+        &self,
+        budget: &Arc<Budget>,
+        purpose: Purpose,
+        bytes: u64,
+    ) -> Result<Reservation, MemoryError> {
+        reserve(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner), budget, purpose, bytes)
+    }
+}
+
+fn reserve<E: Engine>(
+    kept: &mut Kept<E>,
+    budget: &Arc<Budget>,
+    purpose: Purpose,
+    bytes: u64,
+) -> Result<Reservation, MemoryError> {
+    loop {
+        let error = match budget.reserve(purpose, bytes) {
+            Ok(reservation) => return Ok(reservation),
+            Err(error) => error,
+        };
+        let unused = kept.iter().position(|(_, segment)| Arc::strong_count(segment) == 1);
+        match unused.filter(|_| error.fits_alone()) {
+            Some(oldest) => drop(kept.remove(oldest)),
+            None => return Err(error),
+        }
+    }
 }
 
 fn make<E: Engine>(
     program: &Program<E>,
     graph: &Graph,
     environment: &Environment,
+    kept: &mut Kept<E>,
 ) -> Result<Segment<E>, CompileError> {
-    let Program { engine, model, limits, .. } = program;
+    let Program { engine, model, limits, budget, .. } = program;
     let knows_values = environment.ready.values().any(|ready| matches!(ready, Ready::Known(_)));
     let mut list = straight::straighten(model, graph, environment, limits)?;
     propagate::propagate(&mut list);
@@ -158,7 +198,12 @@ fn make<E: Engine>(
     drop(list);
     memory::place(&mut plan);
     let macs = plan.macs();
+    let estimate = engine.estimate(&plan);
+    let peak = estimate.ready_bytes.saturating_add(estimate.making_bytes.max(estimate.run_bytes));
+    let mut memory = reserve(kept, budget, Purpose::Plan, peak)?;
     let prepared = Arc::new(engine.prepare(plan)?);
+    let found = engine.footprint(&prepared).unwrap_or(estimate);
+    memory.settle(found.ready_bytes)?;
     Ok(Segment {
         prepared,
         inputs,
@@ -166,6 +211,8 @@ fn make<E: Engine>(
         after,
         done,
         macs,
+        run_bytes: found.run_bytes,
+        _memory: memory,
         is_first: environment.done.is_empty() && !knows_values,
     })
 }

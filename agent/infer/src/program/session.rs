@@ -15,6 +15,7 @@ use crate::{
     },
     error::{LoadError, RunError},
     graph,
+    memory::{Budget, Purpose},
     profile::{Profile, RunProfile},
     rules,
     source::Source,
@@ -22,6 +23,9 @@ use crate::{
     tract,
 };
 use std::{sync::Arc, time::Instant};
+
+/// What a node takes besides its constants, in the graph and in plans.
+const NODE_BYTES: u64 = 8 << 10;
 
 /// Makes a model of an ONNX file, which an engine runs.
 ///
@@ -36,7 +40,15 @@ pub fn load<E: Engine>(
     let limits = &options.limits;
     let file = tract::open(source, limits, name)?;
     let model = graph::decode(file, source)?;
-    let program = Program { engine, model, limits: limits.clone(), segments: Segments::new() };
+    let budget = Budget::new(limits.memory_bytes_max);
+    let [here, away] = model.graph.constant_bytes();
+    // Packed, weights take at least about what they take in the file.
+    drop(budget.reserve(Purpose::Weights, here.saturating_add(away)).map_err(LoadError::Memory)?);
+    let file_bytes = source.in_memory().map_or(0, |bytes| bytes.len() as u64);
+    let held = here.saturating_add(file_bytes).saturating_add(model.graph.node_count() * NODE_BYTES);
+    let held = budget.reserve(Purpose::Weights, held).map_err(LoadError::Memory)?;
+    let limits = limits.clone();
+    let program = Program { engine, model, limits, segments: Segments::new(), budget, _held: held };
     let binding = Binding { inputs: program.model.inputs.clone(), symbols: program.model.symbols.clone() };
     let free = binding.inputs.iter().any(|info| info.shape.is_empty() || info.shape.contains(&None));
     let first = first_segment(&program, &binding);
@@ -44,11 +56,15 @@ pub fn load<E: Engine>(
         CompileError::Unsupported { operator, node } => {
             LoadError::UnsupportedOperator { operator, node, backend: name }
         }
+        CompileError::Memory(error) => LoadError::Memory(error),
         CompileError::Failed { why } => LoadError::Import { stage: "plan its run", why },
     };
     let mut macs = None;
     let planned = match first {
         Ok(segment) => {
+            // Whoever loads it wants to run it.
+            let run = program.segments.reserve(&program.budget, Purpose::Run, segment.run_bytes);
+            drop(run.map_err(LoadError::Memory)?);
             let whole = segment.is_whole();
             macs = (whole && !free && segment.macs > 0).then_some(segment.macs);
             whole.then(|| segment.outputs.clone())
@@ -161,10 +177,11 @@ impl<E: Engine> ProgramSession<E> {
         if !whole.shapes.iter().map(Vec::as_slice).eq(inputs.iter().map(|tensor| tensor.shape())) {
             return None;
         }
-        let (segment, mut state) = self.warm.take()?;
+        let mut warm = self.warm.take()?;
         let ordered: Vec<&Tensor> = whole.order.iter().map(|index| inputs[*index]).collect();
-        let outputs = self.shared.program.run_plan(&segment.prepared, &mut state, &ordered, profile);
-        self.warm = Some((segment, state));
+        let prepared = &warm.segment.prepared;
+        let outputs = self.shared.program.run_plan(prepared, &mut warm.state, &ordered, profile);
+        self.warm = Some(warm);
         Some(outputs.map(|outputs| outputs.into_iter().map(Arc::new).collect()))
     }
 
@@ -178,7 +195,7 @@ impl<E: Engine> ProgramSession<E> {
         let named = binding.inputs.iter().map(|info| info.name.clone());
         let given: Tensors = named.zip(inputs.iter().map(|tensor| Arc::new((*tensor).clone()))).collect();
         let outputs = program.run(&program.model.graph, "", given, &mut self.warm, profile)?;
-        if let Some((segment, _)) = self.warm.as_ref().filter(|(segment, _)| segment.is_whole()) {
+        if let Some(Warm { segment, .. }) = self.warm.as_ref().filter(|warm| warm.segment.is_whole()) {
             let place = |name: &String| binding.inputs.iter().position(|info| info.name == *name);
             let order: Option<Vec<usize>> = segment.inputs.iter().map(place).collect();
             let shapes = inputs.iter().map(|tensor| tensor.shape().to_vec()).collect();

@@ -75,7 +75,8 @@ fn fixed(tensor: &Tensor) -> Option<(&[u8], usize)> {
 }
 
 fn allowed(shape: &[usize], limits: &ImportLimits) -> Result<usize, String> {
-    element_count(shape).filter(|n| *n <= limits.tensor_elements_max).ok_or_else(|| {
+    let fits = |n: &usize| *n <= limits.tensor_elements_max && *n as u64 <= limits.memory_bytes_max;
+    element_count(shape).filter(fits).ok_or_else(|| {
         format!("a constant of shape {shape:?}, at most {} elements are accepted", limits.tensor_elements_max)
     })
 }

@@ -13,10 +13,15 @@ use crate::{
 use std::collections::HashSet;
 use tract_onnx::{
     model::ParseResult,
-    pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, tensor_shape_proto::dimension::Value},
+    pb::{
+        GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto::dimension::Value,
+    },
     prelude::{Framework, InferenceModel},
     tract_hir::internal::bail,
 };
+
+/// What tract takes for each weight while it makes a plan: floats, whatever they were, in the graph, as optimised, and packed.
+const WEIGHT_BYTES: u64 = 3 * 4;
 
 /// A parsed file, and its plan for the smallest shapes it takes.
 pub(crate) struct Template {
@@ -45,6 +50,12 @@ pub(crate) fn import(onnx: &[u8], limits: &ImportLimits) -> Result<Template, Loa
     check::check(&proto, &StoredData::new(), &knows, "tract", limits)?;
     let graph =
         proto.graph.as_ref().ok_or_else(|| LoadError::Malformed { why: "it holds no graph".into() })?;
+    let elements = |tensor: &TensorProto| {
+        tensor.dims.iter().try_fold(1u64, |n, d| n.checked_mul(u64::try_from(*d).ok()?)).unwrap_or(u64::MAX)
+    };
+    let weights = graph.initializer.iter().map(elements).fold(0u64, u64::saturating_add);
+    let file = (onnx.len() as u64).saturating_mul(2);
+    super::reserve(file.saturating_add(weights.saturating_mul(WEIGHT_BYTES)), limits)?;
     let (inputs, symbols) = declared_inputs(graph, limits)?;
     let sizes: Vec<Vec<usize>> =
         inputs.iter().map(|info| info.shape.iter().map(|d| d.unwrap_or(1)).collect()).collect();

@@ -29,6 +29,9 @@ mod softmax;
 use crate::{
     backend::{Backend, LoadOptions, Model},
     error::LoadError,
+    limits::ImportLimits,
+    memory::{Budget, Purpose},
+    source::Source,
 };
 use std::sync::Arc;
 
@@ -51,14 +54,35 @@ impl Backend for Tract {
     }
 
     fn load(&self, onnx: &[u8], options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        within_memory(onnx.len() as u64, options)?;
         let template = import::import(onnx, &options.limits)?;
         Ok(Arc::new(session::TractModel::new(template)))
+    }
+
+    fn load_source(&self, source: &Source, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
+        within_memory(source.len(), options)?;
+        let max = options.limits.file_size_bytes_max as u64;
+        let fail = |source| LoadError::Read { path: "the model".into(), source };
+        match source.in_memory() {
+            Some(bytes) => self.load(bytes, options),
+            None => self.load(&source.bytes(&(0..max.saturating_add(1))).map_err(fail)?, options),
+        }
     }
 
     fn knows(&self, operator: &str) -> bool {
         // Tract finds operators by their bare name, whatever their domain.
         knows(operator.rsplit('.').next().unwrap_or(operator))
     }
+}
+
+/// What tract takes is not known before it has taken it. At least the file and what is decoded of it are in memory at once.
+fn within_memory(file_bytes: u64, options: &LoadOptions) -> Result<(), LoadError> {
+    reserve(file_bytes.saturating_mul(2), &options.limits)
+}
+
+/// Refuses a model whose weights take too much.
+fn reserve(bytes: u64, limits: &ImportLimits) -> Result<(), LoadError> {
+    Budget::new(limits.memory_bytes_max).reserve(Purpose::Weights, bytes).map(drop).map_err(LoadError::Memory)
 }
 
 /// Whether tract knows an operator, by its bare name.

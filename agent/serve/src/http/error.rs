@@ -7,6 +7,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde::Serialize;
+use whimbrel_infer::RunError;
 
 /// Why a request is not answered, and the status that says so.
 #[derive(Debug)]
@@ -43,6 +44,15 @@ impl ApiError {
 
 impl From<InferError> for ApiError {
     fn from(error: InferError) -> Self {
+        match &error {
+            InferError::Run(RunError::Memory(memory)) if memory.fits_alone() => {
+                return Self::busy(StatusCode::SERVICE_UNAVAILABLE, "memory", error.to_string());
+            }
+            InferError::Run(RunError::Memory(_) | RunError::InputTooLarge { .. }) => {
+                return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string());
+            }
+            _ => {}
+        }
         if error.is_bad_input() {
             Self::new(StatusCode::BAD_REQUEST, "bad_input", error.to_string())
         } else {
@@ -74,5 +84,30 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use whimbrel_infer::{MemoryError, memory::Purpose};
+
+    #[test]
+    fn what_never_fits_is_too_large_and_what_fits_later_may_come_again() {
+        let of = |needed_bytes| {
+            let error =
+                MemoryError { purpose: Purpose::Run, needed_bytes, taken_bytes: 10, budget_bytes: 100 };
+            ApiError::from(InferError::Run(RunError::Memory(error)))
+        };
+        let (never, later) = (of(101), of(95));
+        assert_eq!((never.status, never.retry_after_s), (StatusCode::PAYLOAD_TOO_LARGE, None));
+        assert_eq!((later.status, later.retry_after_s), (StatusCode::SERVICE_UNAVAILABLE, Some(1)));
+        assert!(
+            never.message.contains("101 bytes") && never.message.contains("100 bytes"),
+            "{}",
+            never.message
+        );
+        let large = RunError::InputTooLarge { input: "x".into(), found: 9, max: 8 };
+        assert_eq!(ApiError::from(InferError::Run(large)).status, StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

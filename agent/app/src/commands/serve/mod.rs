@@ -9,7 +9,7 @@ mod signals;
 
 use crate::{
     cli::{NamedModel, ServeArgs},
-    config::Config,
+    config::{Config, Models},
     failure::{Failure, chain},
     host::AgentHost,
     logging::Level,
@@ -22,7 +22,7 @@ use member::Member;
 use signals::{Signal, Signals};
 use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
-use whimbrel_infer::{Backend, LoadOptions};
+use whimbrel_infer::Backend;
 use whimbrel_serve::{Listening, NoObserver, Observer, Registry, ServeConfig, listen};
 use whimbrel_wire::report::ModelReport;
 
@@ -42,10 +42,11 @@ pub(crate) async fn run(config: Config, args: &ServeArgs, level: Level) -> Resul
         .then(|| Telemetry::new(TelemetrySettings::of(&config)));
     let registry = Arc::new(Registry::default());
     let observer = telemetry.clone().map(AgentObserver::new);
-    serve_named(&args.models, &registry, observer.as_deref(), backend)?;
+    serve_named(&args.models, &registry, observer.as_deref(), (backend, &config.models))?;
     let mut member = match lock.state_is_usable() {
         true => {
-            let host = AgentHost::new(Arc::clone(&registry), observer.clone(), backend);
+            let host =
+                AgentHost::new(Arc::clone(&registry), observer.clone(), backend, config.models.clone());
             Member::open(&config, host, telemetry.clone()).await?
         }
         false => None,
@@ -103,10 +104,10 @@ fn serve_named(
     models: &[NamedModel],
     registry: &Registry,
     observer: Option<&AgentObserver>,
-    backend: &'static dyn Backend,
+    (backend, settings): (&'static dyn Backend, &Models),
 ) -> Result<(), Failure> {
     for NamedModel { name, path } in models {
-        let opened = model::open(path, Some(name), backend, &LoadOptions::default())?;
+        let opened = model::open(path, Some(name), backend, &settings.options(name))?;
         if let (Some(observer), Some(manifest)) = (observer, &opened.manifest) {
             observer.watch(manifest);
         }
