@@ -6,7 +6,7 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, str::FromStr};
-use whimbrel_infer::LoadOptions;
+use whimbrel_infer::{Cores, LoadOptions};
 use whimbrel_wire::{DeviceId, ModelName};
 
 /// The Whimbrel device agent: runs models, answers apps, takes signed updates.
@@ -198,19 +198,22 @@ impl BackendChoice {
     }
 }
 
-/// Memory that a model named on the command line may take.
+/// What a model named on the command line may use.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(crate) struct MemoryArgs {
+pub(crate) struct ResourceArgs {
     /// Most memory that the model may take; it is refused beyond, before it is loaded [default: half of the machine's]
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_bytes_max: Option<u64>,
+    /// The processors that runs are bound to, like 0-1 or 0,2 [default: any]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cores: Option<Cores>,
 }
 
-impl MemoryArgs {
+impl ResourceArgs {
     /// How a model is loaded.
     pub(crate) fn options(self) -> LoadOptions {
-        let Self { memory_bytes_max } = self;
-        ModelSettings { memory_bytes_max, threads: 1, ..ModelSettings::default() }.options()
+        let Self { memory_bytes_max, cores } = self;
+        ModelSettings { memory_bytes_max, cores, ..ModelSettings::default() }.options()
     }
 }
 
@@ -230,7 +233,7 @@ pub(crate) struct RunArgs {
     pub(crate) backend: BackendChoice,
     /// What the model may use.
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub(crate) resources: ResourceArgs,
     /// How many input files are worked on at a time [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -244,12 +247,12 @@ pub(crate) struct BenchArgs {
     /// What runs the model
     #[arg(long, value_enum, default_value_t)]
     pub(crate) backend: BackendChoice,
-    /// Most threads that one run may use; a backend may use fewer
+    /// Most threads that one run may use; a backend may use fewer [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
     /// What the model may use.
     #[command(flatten)]
-    pub(crate) memory: MemoryArgs,
+    pub(crate) resources: ResourceArgs,
     /// How many runs are measured
     #[arg(long, value_name = "R", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) runs: u32,

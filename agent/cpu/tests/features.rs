@@ -60,7 +60,7 @@ fn tensor(kind: &str, shape: Vec<usize>, values: &[&str]) -> Tensor {
 fn check(name: &str) {
     let onnx = std::fs::read(file(&format!("{name}.onnx"))).expect("a file of this folder");
     for isa in Isa::available() {
-        let engine = CpuEngine { isa, threads: 2 };
+        let engine = CpuEngine { isa, threads: 2, cores: None };
         let model =
             program::load(engine, &Source::of_bytes(onnx.clone()), &LoadOptions::default()).expect("loads");
         let mut session = model.session();
@@ -107,7 +107,7 @@ features! {
 /// The profile of the first set.
 fn profile(name: &str) -> RunProfile {
     let onnx = std::fs::read(file(&format!("{name}.onnx"))).expect("a file of this folder");
-    let engine = CpuEngine { isa: Isa::best(), threads: 1 };
+    let engine = CpuEngine { isa: Isa::best(), threads: 1, cores: None };
     let model = program::load(engine, &Source::of_bytes(onnx), &LoadOptions::default()).expect("loads");
     let set = &sets(name)[0];
     let inputs: Vec<(&str, &Tensor)> = set.inputs.iter().map(|(key, t)| (key.as_str(), t)).collect();

@@ -47,7 +47,7 @@ fn every_instruction_set_and_thread_gives_the_same_bits_and_tracts_answer() {
         let mut first: Option<Vec<Vec<f32>>> = None;
         for isa in Isa::available() {
             for threads in [1, 2, 5] {
-                let engine = CpuEngine { isa, threads };
+                let engine = CpuEngine { isa, threads, cores: None };
                 let loaded = program::load(
                     engine,
                     &whimbrel_infer::Source::of_bytes(onnx.clone()),
@@ -71,7 +71,7 @@ fn every_instruction_set_and_thread_gives_the_same_bits_and_tracts_answer() {
 fn a_profile_names_every_layer_once_and_leaves_answers_alone() {
     for version in ["v1", "v2"] {
         let source = whimbrel_infer::Source::of_bytes(model(version));
-        let engine = CpuEngine { isa: Isa::best(), threads: 2 };
+        let engine = CpuEngine { isa: Isa::best(), threads: 2, cores: None };
         let loaded = program::load(engine, &source, &LoadOptions::default()).expect("loads");
         let name = loaded.inputs()[0].name.clone();
         let tensor = &inputs(loaded.as_ref())[3];

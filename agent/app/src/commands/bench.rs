@@ -51,7 +51,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let attempted = || format!("measuring {}", args.model.display());
     let start = Instant::now();
-    let options = LoadOptions { threads: args.threads.and_then(threads), ..args.memory.options() };
+    let options = LoadOptions { threads: args.threads.and_then(threads), ..args.resources.options() };
     let model = model::open(&args.model, None, backend, &options)?.model;
     let load = start.elapsed();
     let model = model.model();

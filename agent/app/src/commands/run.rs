@@ -40,7 +40,7 @@ struct Job {
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
-    let model = model::open(&args.model, None, backend, &args.memory.options())?.model;
+    let model = model::open(&args.model, None, backend, &args.resources.options())?.model;
     let jobs = jobs(&args.inputs, &args.outputs)?;
     let progress = match jobs.len() {
         many if many > 1 && std::io::stderr().is_terminal() => ProgressBar::new(many as u64),
@@ -183,7 +183,7 @@ fn folder_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{BackendChoice, MemoryArgs};
+    use crate::cli::{BackendChoice, ResourceArgs};
 
     fn digits() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/digits/v1")
@@ -201,7 +201,7 @@ mod tests {
             outputs: outputs.to_owned(),
             backend: BackendChoice::Auto,
             threads: Some(2),
-            memory: MemoryArgs::default(),
+            resources: ResourceArgs::default(),
         }
     }
 
@@ -262,8 +262,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temp dir");
         let (inputs, outputs) = (dir.path().join("in.npz"), dir.path().join("out.npz"));
         npz::write(&inputs, [("pixels", &image())]).expect("writes");
-        let memory = MemoryArgs { memory_bytes_max: Some(1000) };
-        let args = RunArgs { memory, ..args(&[inputs], &outputs) };
+        let resources = ResourceArgs { memory_bytes_max: Some(1000), cores: None };
+        let args = RunArgs { resources, ..args(&[inputs], &outputs) };
         let failure = run(&args).expect_err("too little");
         assert_eq!(failure.exit_code(), 4, "{failure}");
         let text = failure.render(false);

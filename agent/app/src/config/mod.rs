@@ -125,7 +125,7 @@ pub(crate) struct ModelSettings {
 impl Default for ModelSettings {
     fn default() -> Self {
         let input_bytes_max = ImportLimits::default().input_bytes_max;
-        Self { memory_bytes_max: None, input_bytes_max, threads: 0, cores: None }
+        Self { memory_bytes_max: None, input_bytes_max, threads: 1, cores: None }
     }
 }
 

@@ -153,6 +153,10 @@ fn a_model_takes_what_it_does_not_set_from_all_models() {
     assert_eq!(of("detector"), (2 << 20, 4096, 1, Some("0-1".to_owned())));
     assert_eq!(of("a.b"), (4 << 20, 1 << 30, 2, None));
     assert_eq!(of("other"), (2 << 20, 1 << 30, 2, None));
+    let defaults = load_text("", &[]).expect("valid").config.models.options(&"x".parse().expect("a name"));
+    assert_eq!((defaults.threads.map(usize::from), defaults.cores), (Some(1), None));
+    let half = memory_bytes().expect("told") / 2;
+    assert_eq!(defaults.limits.memory_bytes_max, half);
     let cases = [
         (
             "[model.x]\nthreads = 33",

@@ -32,8 +32,8 @@ use std::{
     time::{Duration, Instant},
 };
 use whimbrel_infer::{
-    Backend, CompileError, Datatype, Engine, Footprint, LayerInfo, LoadError, LoadOptions, Model, RunError,
-    Source as File, Tensor,
+    Backend, CompileError, Cores, Datatype, Engine, Footprint, LayerInfo, LoadError, LoadOptions, Model,
+    RunError, Source as File, Tensor,
     plan::{BufferId, Plan, Step},
     program,
 };
@@ -53,7 +53,13 @@ impl Backend for Cpu {
     fn load_source(&self, source: &File, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
         let isa = Isa::chosen().map_err(|e| LoadError::Processor { why: e.to_string() })?;
         let threads = options.threads.map_or(1, std::num::NonZeroUsize::get).min(THREADS_MAX);
-        program::load(CpuEngine { isa, threads }, source, options)
+        if let Some(cores) = options.cores
+            && cores.among(team().processors()).is_none()
+        {
+            let why = format!("bound to processors {cores}, and there are {}", team().processors());
+            return Err(LoadError::Processor { why });
+        }
+        program::load(CpuEngine { isa, threads, cores: options.cores }, source, options)
     }
 
     fn knows(&self, operator: &str) -> bool {
@@ -68,6 +74,8 @@ pub struct CpuEngine {
     pub isa: Isa,
     /// The most threads of a run, the caller's included.
     pub threads: usize,
+    /// The processors that runs are bound to; any where it is not said.
+    pub cores: Option<Cores>,
 }
 
 /// A plan made ready.
@@ -117,7 +125,7 @@ impl Engine for CpuEngine {
     }
 
     fn prepare(&self, plan: Plan) -> Result<Prepared, CompileError> {
-        let layers = pack::layers(self.isa, self.threads, &plan)?;
+        let layers = pack::layers(self, &plan)?;
         let scratch_bytes = layers.iter().map(Layer::scratch_bytes).max().unwrap_or(0);
         let footprint = footprint::of_layers(self.threads, &plan, &layers, scratch_bytes);
         let source = |id: &BufferId| Source::of(plan.buffer(*id));
@@ -189,8 +197,9 @@ impl CpuEngine {
         for (tensor, to) in inputs.iter().zip(&prepared.inputs) {
             state.store(to, tensor)?;
         }
-        let team = team().claim(self.threads);
+        let mut team = team().claim(self.threads, self.cores);
         for ready in &prepared.steps {
+            team.adjust();
             step(ready, state, &team)?;
         }
         drop(team);

@@ -1,36 +1,33 @@
 //! Makes the layers of a plan, on several threads.
 
-use super::layer::Layer;
-use crate::{isa::Isa, threads::team};
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use super::{CpuEngine, layer::Layer};
+use crate::threads::team;
 use whimbrel_infer::{
     CompileError,
     plan::{Operation, Plan},
 };
 
 /// The layers of a plan's steps, in their order. Each step's weights exist only while they are packed.
-pub(super) fn layers(isa: Isa, threads: usize, plan: &Plan) -> Result<Vec<Layer>, CompileError> {
+pub(super) fn layers(engine: &CpuEngine, plan: &Plan) -> Result<Vec<Layer>, CompileError> {
     // Those with most weights first, so that the threads end at about the same time.
     let mut order: Vec<usize> = (0..plan.steps.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(weights(&plan.steps[*index].operation)));
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(order.len())));
-    let work = || {
-        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let layer = Layer::new(isa, plan, &plan.steps[*index]);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((*index, layer));
-        }
-    };
-    let team = team().claim(threads);
-    let mut parts = vec![(); team.threads()];
-    team.each(&mut parts, |_, ()| work());
+    let mut layers: Vec<(usize, Option<Made>)> = order.into_iter().map(|index| (index, None)).collect();
+    let mut team = team().claim(engine.threads, engine.cores);
+    let mut rest = &mut layers[..];
+    // A layer for each thread, then others may have some of the processors: they answer requests meanwhile.
+    while !rest.is_empty() {
+        team.adjust();
+        let (here, later) = rest.split_at_mut(team.threads().min(rest.len()));
+        team.each(here, |_, (index, made)| *made = Some(Layer::new(engine.isa, plan, &plan.steps[*index])));
+        rest = later;
+    }
     drop(team);
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, layer)| layer).collect()
+    layers.sort_by_key(|(index, _)| *index);
+    layers.into_iter().filter_map(|(_, made)| made).collect()
 }
+
+type Made = Result<Layer, CompileError>;
 
 fn weights(operation: &Operation) -> usize {
     match operation {
