@@ -118,6 +118,21 @@ impl Isa {
         Self::available().last().unwrap_or(Self::Generic)
     }
 
+    /// What each family of kernels computes with, for people.
+    #[must_use]
+    pub const fn families(self) -> [(&'static str, &'static str); 3] {
+        let [dense, depthwise, floats] = match self {
+            Self::Generic => ["portable", "portable", "portable"],
+            Self::Avx2 => ["vpmaddubsw, 256 bits", "vpmaddwd, 256 bits", "FMA, 256 bits"],
+            Self::AvxVnni => ["vpdpbusd, 256 bits", "vpdpbusd, 256 bits", "FMA, 256 bits"],
+            Self::Avx512Vnni => ["vpdpbusd, 512 bits", "vpdpbusd, 512 bits", "FMA, 512 bits"],
+            Self::Neon => ["16-bit products, 128 bits", "16-bit products, 128 bits", "FMA, 128 bits"],
+            Self::NeonDotprod => ["sdot, 128 bits", "sdot, 128 bits", "FMA, 128 bits"],
+            Self::NeonI8mm => ["usdot, 128 bits", "usdot, 128 bits", "FMA, 128 bits"],
+        };
+        [("int8", dense), ("int8 depthwise", depthwise), ("f32", floats)]
+    }
+
     /// What `WHIMBREL_CPU` asks for, or else the best.
     ///
     /// # Errors

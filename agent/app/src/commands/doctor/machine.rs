@@ -23,7 +23,7 @@ fn processor() -> Check {
 
 /// The features that decide which kernels can run, and whether they are there.
 #[cfg(target_arch = "x86_64")]
-fn features() -> Vec<(&'static str, bool)> {
+pub(super) fn features() -> Vec<(&'static str, bool)> {
     vec![
         ("sse4.1", is_x86_feature_detected!("sse4.1")),
         ("avx", is_x86_feature_detected!("avx")),
@@ -33,13 +33,15 @@ fn features() -> Vec<(&'static str, bool)> {
         ("avxvnni", is_x86_feature_detected!("avxvnni")),
         ("avx512f", is_x86_feature_detected!("avx512f")),
         ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512dq", is_x86_feature_detected!("avx512dq")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
         ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
     ]
 }
 
 /// The features that decide which kernels can run, and whether they are there.
 #[cfg(target_arch = "aarch64")]
-fn features() -> Vec<(&'static str, bool)> {
+pub(super) fn features() -> Vec<(&'static str, bool)> {
     use std::arch::is_aarch64_feature_detected;
     vec![
         ("neon", is_aarch64_feature_detected!("neon")),
@@ -52,7 +54,7 @@ fn features() -> Vec<(&'static str, bool)> {
 
 /// Other processors are not looked at more closely.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn features() -> Vec<(&'static str, bool)> {
+pub(super) fn features() -> Vec<(&'static str, bool)> {
     Vec::new()
 }
 
@@ -77,10 +79,7 @@ fn chosen_backend(name: &str) -> Check {
                 (_, "auto") => format!("the best for this device among {}", all.join(", ")),
                 _ => format!("as serve.backend = {name:?} asks; there are {}", all.join(", ")),
             };
-            Check::ok(
-                "backend",
-                format!("{}: {why}; it picks its kernels by the features above", backend.name()),
-            )
+            Check::ok("backend", format!("{}: {why}", backend.name()))
         }
         Err(error) => Check::fail("backend", error.to_string())
             .hint(format!("set serve.backend to auto or one of {}", all.join(", "))),

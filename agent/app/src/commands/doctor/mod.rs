@@ -3,10 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`machine`] | processor, backends, GPUs |
+//! | [`kernels`] | what models run on: kernels, threads, memory |
 //! | [`state`] | state folder, clock, enrolment |
 //! | [`network`] | sockets of the agent, the fleet server |
 //! | [`report`] | what a check says |
 
+mod kernels;
 mod machine;
 mod network;
 mod report;
@@ -19,6 +21,7 @@ use crate::{
     identity::Identity,
     platform::platform,
 };
+use kernels::Kernels;
 use report::{Check, Report};
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
@@ -30,7 +33,12 @@ use time::OffsetDateTime;
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let (config, loaded) = configuration(args);
     let mut checks = vec![config];
-    checks.extend(machine::checks(&loaded.config.serve.backend));
+    let backend = &loaded.config.serve.backend;
+    checks.extend(machine::checks(backend));
+    let kernels = Kernels::here(machine::features());
+    checks.push(kernels.check(backend));
+    checks.push(kernels::threads(&loaded.config.models));
+    checks.push(kernels::memory(&loaded.config.models));
     let state_dir = &loaded.config.device.state_dir;
     checks.extend(state::checks(state_dir, OffsetDateTime::now_utc()));
     checks.extend(network::sockets(&loaded.config.serve));
@@ -38,7 +46,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     if let Ok(Some(identity)) = Identity::load(state_dir) {
         checks.push(network::server(&identity, &loaded.config.server));
     }
-    let report = Report { platform: platform(), gpus: machine::gpus(), checks };
+    let report = Report { platform: platform(), kernels, gpus: machine::gpus(), checks };
     if args.json {
         println!("{}", report.json().map_err(|e| Failure::failed("writing the report", e))?);
     } else {

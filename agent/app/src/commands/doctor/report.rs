@@ -1,5 +1,6 @@
 //! What a check says.
 
+use super::kernels::Kernels;
 use crate::failure::one_line;
 use serde::Serialize;
 use whimbrel_wire::report::Platform;
@@ -61,6 +62,8 @@ impl Check {
 /// Everything that was found.
 pub(super) struct Report {
     pub(super) platform: Platform,
+    /// What models compute with on the processor.
+    pub(super) kernels: Kernels,
     /// GPUs, each as the driver describes it; `None` where this build cannot look.
     pub(super) gpus: Option<serde_json::Value>,
     pub(super) checks: Vec<Check>,
@@ -71,6 +74,7 @@ struct ReportJson<'a> {
     ok: bool,
     agent: &'static str,
     platform: &'a Platform,
+    kernels: &'a Kernels,
     gpus: Option<&'a serde_json::Value>,
     checks: &'a [Check],
 }
@@ -87,6 +91,7 @@ impl Report {
             ok: self.failed() == 0,
             agent: env!("CARGO_PKG_VERSION"),
             platform: &self.platform,
+            kernels: &self.kernels,
             gpus: self.gpus.as_ref(),
             checks: &self.checks,
         })
@@ -113,7 +118,8 @@ mod tests {
     #[test]
     fn a_warning_is_no_failure_and_hints_are_told() {
         let checks = vec![Check::ok("a", "fine"), Check::warn("bb", "full\nsoon").hint("make room")];
-        let mut report = Report { platform: Platform::default(), gpus: None, checks };
+        let mut report =
+            Report { platform: Platform::default(), kernels: Kernels::here(Vec::new()), gpus: None, checks };
         assert_eq!(report.failed(), 0);
         assert_eq!(report.text(), "ok    a   fine\nwarn  bb  full soon\n          hint: make room\n");
         report.checks.push(Check::fail("c", "broken"));
