@@ -94,3 +94,28 @@ fn a_profile_names_every_layer_once_and_leaves_answers_alone() {
         assert!(first.iter().any(|layer| layer.layer.kernel == format!("conv int8 {}", Isa::best())));
     }
 }
+
+#[test]
+fn runs_that_share_the_processors_give_the_same_bits() {
+    let onnx = model("v2");
+    let load = |threads| {
+        let engine = CpuEngine { isa: Isa::best(), threads, cores: None };
+        let source = whimbrel_infer::Source::of_bytes(onnx.clone());
+        program::load(engine, &source, &LoadOptions::default()).expect("loads")
+    };
+    let alone = load(1);
+    let inputs = inputs(alone.as_ref());
+    let expected = answers(&alone, &inputs);
+    // What each has changes from layer to layer, as the others come and go.
+    std::thread::scope(|scope| {
+        for threads in [1, 2, 3, 8, 2] {
+            let (load, inputs, expected) = (&load, &inputs, &expected);
+            scope.spawn(move || {
+                let model = load(threads);
+                for _ in 0..20 {
+                    assert_eq!(answers(&model, inputs), *expected, "{threads} threads");
+                }
+            });
+        }
+    });
+}

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tract_onnx::pb::{
     AttributeProto, GraphProto, StringStringEntryProto, TensorProto, attribute_proto::AttributeType,
 };
-use whimbrel_infer::{ImportLimits, LoadError, LoadOptions, Tensor, load_file, tract};
+use whimbrel_infer::{ImportLimits, LoadError, LoadOptions, RunError, Tensor, load_file, tract};
 
 fn relu() -> GraphProto {
     graph(
@@ -169,6 +169,17 @@ fn limits_hold() {
         assert!(matches!(error, LoadError::TooLarge { .. }), "{limits:?}: {error}");
     }
     assert!(with(default()).is_none());
+    let little = with(ImportLimits { memory_bytes_max: 100, ..default() }).expect("must be refused");
+    assert!(matches!(&little, LoadError::Memory(error) if error.budget_bytes == 100), "{little}");
+    let little = ImportLimits { input_bytes_max: 7, ..default() };
+    let model = tract.load(&bytes, &LoadOptions { limits: little, ..LoadOptions::default() }).expect("loads");
+    let shape: Vec<usize> = model.inputs()[0].shape.iter().map(|size| size.unwrap_or(1)).collect();
+    let count = shape.iter().product::<usize>();
+    let tensor = Tensor::from_values(shape, &vec![1f32; count]).expect("fits");
+    let name = model.inputs()[0].name.clone();
+    let error = model.session().run(&[(name.as_str(), &tensor)]).expect_err("must be refused");
+    assert_eq!(error, RunError::InputTooLarge { input: name, found: 4 * count, max: 7 });
+    assert!(error.is_bad_input());
 }
 
 #[test]

@@ -4,16 +4,19 @@
 mod common;
 
 use common::{FAIL, Gate, Note, Notes, PANIC, WAIT, failing, gated, raw, start, start_with, times, x};
+use semver::Version;
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Barrier,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use whimbrel_infer::{LoadOptions, Tensor, tract};
+use whimbrel_infer::{
+    Datatype, LoadOptions, MemoryError, Model, RunError, Session, Tensor, TensorInfo, memory::Purpose, tract,
+};
 use whimbrel_serve::{Limits, LoadModelError, LoadedModel, NoObserver, Outcome, Registry, Traffic};
 use whimbrel_wire::{ModelName, manifest::Manifest};
 
@@ -74,6 +77,72 @@ async fn requests_that_are_at_fault_are_not_held_against_the_model() {
     assert_eq!(server.infer(&x(&[1.0]).replace("\"x\"", "\"q\"")).await.status, 400);
     assert_eq!(server.registry.traffic(&name()), Traffic::default());
     assert!(notes.0.lock().expect("no panic").is_empty());
+}
+
+/// A model of which one session fits into memory, and whose sessions hold it until they are dropped.
+struct Hoarder {
+    info: [TensorInfo; 1],
+    alive: Arc<()>,
+    /// Two runs at once, where the first element is [`WAIT`].
+    both: Arc<Barrier>,
+}
+
+/// Asks for more than there ever is, where the first element is this.
+const TOO_MUCH: f32 = 99.0;
+
+struct HoarderSession(Arc<()>, Arc<Barrier>);
+
+impl Model for Hoarder {
+    fn inputs(&self) -> &[TensorInfo] {
+        &self.info
+    }
+    fn outputs(&self) -> &[TensorInfo] {
+        &self.info
+    }
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(HoarderSession(Arc::clone(&self.alive), Arc::clone(&self.both)))
+    }
+}
+
+impl Session for HoarderSession {
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, RunError> {
+        let first = inputs[0].1.to_f32s().expect("numbers")[0];
+        // The model has one of them.
+        let others = Arc::strong_count(&self.0) - 2;
+        let needed_bytes = if first == TOO_MUCH { 101 } else { 60 };
+        let memory = |taken_bytes| {
+            RunError::Memory(MemoryError {
+                purpose: Purpose::Run,
+                needed_bytes,
+                taken_bytes,
+                budget_bytes: 100,
+            })
+        };
+        if first == WAIT {
+            self.1.wait();
+        } else if others > 0 || first == TOO_MUCH {
+            return Err(memory(others as u64 * 60));
+        }
+        Ok(vec![("x".into(), inputs[0].1.clone())])
+    }
+}
+
+#[tokio::test]
+async fn memory_that_idle_sessions_hold_is_taken_back_and_a_refusal_is_not_held_against_the_model() {
+    let info = TensorInfo { name: "x".into(), datatype: Datatype::Fp32, shape: vec![None] };
+    let model = Hoarder { info: [info], alive: Arc::new(()), both: Arc::new(Barrier::new(2)) };
+    let model =
+        LoadedModel::from_model(name(), Version::new(1, 0, 0), Arc::new(model), "fake").expect("fits");
+    let limits = Limits { workers: 2, ..Limits::default() };
+    let server = start_with(limits, None, Arc::new(NoObserver), &[Arc::new(model)]).await;
+    let wait = x(&[WAIT]);
+    let (first, second) = tokio::join!(server.infer(&wait), server.infer(&wait));
+    assert_eq!((first.status, second.status), (200, 200), "two sessions wait for their next runs now");
+    assert_eq!(server.infer(&x(&[1.0])).await.status, 200, "one of them had to go");
+    let refused = server.infer(&x(&[TOO_MUCH])).await;
+    assert_eq!(refused.status, 413, "{refused:?}");
+    assert!(refused.error().contains("101 bytes") && refused.error().contains("100 bytes"), "{refused:?}");
+    assert_eq!(server.registry.traffic(&name()), Traffic { requests: 3, errors: 0 });
 }
 
 #[tokio::test]
