@@ -70,8 +70,8 @@ impl Processors {
     /// Takes up to `most` of the wanted processors; waits until there is one.
     pub(super) fn take(&self, wanted: Cores, most: usize) -> Taken {
         let wanted = wanted.among(self.all).unwrap_or(self.all);
-        let most = most.clamp(1, wanted.count());
         let mut state = self.lock();
+        let most = most.clamp(1, wanted.count().min(state.left + state.at_work));
         let number = state.next;
         state.next += 1;
         state.queue.push_back((number, wanted));
@@ -255,13 +255,23 @@ mod tests {
         processors.adjust(&mut bound, |_| unreachable!("there is more"));
         assert_eq!(bound.numbers, [1, 0]);
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| processors.take(cores("0"), 1).numbers);
+            let other = scope.spawn(|| {
+                let mut other = processors.take(cores("0"), 1);
+                let numbers = other.numbers.clone();
+                processors.give(&mut other);
+                numbers
+            });
             while processors.waiting() == 0 {
                 std::thread::yield_now();
             }
             processors.adjust(&mut bound, |kept| assert_eq!(kept, 1));
             assert_eq!(other.join().expect("no panic"), [0], "bound to one that another run had");
         });
+        processors.give(&mut bound);
+        let mut wide = processors.take(cores("0-7"), 8);
+        assert_eq!(wide.numbers.len(), 3);
+        processors.adjust(&mut wide, |_| unreachable!("it has all that there is"));
+        assert!(!processors.contended.load(Ordering::Relaxed), "and wants no more");
         assert_eq!(Processors::new(cores("2"), 9).take(cores("100"), 2).numbers, [2], "not there: any");
     }
 }
