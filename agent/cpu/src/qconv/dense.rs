@@ -133,8 +133,8 @@ impl Dense {
         if task.geometry.out_pixels() == 1 {
             work.single_pixel(output);
         } else {
-            for unit in task.units.clone() {
-                work.pixels(self.blocks.range(unit), output);
+            for pixels in self.blocks.of(&task.units) {
+                work.pixels(pixels, output);
             }
         }
     }
@@ -211,13 +211,17 @@ impl Blocks {
         if block >= self.count { self.pixels } else { block * self.pixels / self.count / TILE * TILE }
     }
 
-    fn range(&self, block: usize) -> Range<usize> {
-        self.first(block)..self.first(block + 1)
+    /// The pixels that are run together for some units: all of a small map, so that its weights, which are many, are read
+    /// once.
+    fn of(self, units: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let step = if self.pixels <= MOST_BLOCK_PIXELS { units.len().max(1) } else { 1 };
+        let end = units.end;
+        units.clone().step_by(step).map(move |unit| self.first(unit)..self.first((unit + step).min(end)))
     }
 
-    /// Pixels of the largest block, or more.
+    /// Pixels that are run together at most, or more.
     fn most(&self) -> usize {
-        self.pixels.div_ceil(self.count) + TILE
+        if self.pixels <= MOST_BLOCK_PIXELS { self.pixels } else { self.pixels.div_ceil(self.count) + TILE }
     }
 }
 

@@ -13,6 +13,10 @@ use std::arch::x86_64::*;
 
 const ENTRY_BYTES: usize = 4;
 
+/// Bytes from the weights that are multiplied to those that are fetched. Panels of much K do not stay in the first cache, nor all
+/// of them in the second.
+const FETCHED_AHEAD: usize = 2048;
+
 /// A kernel: its tiles, the choice among them, and the safe function around it.
 macro_rules! panel_kernel {
     (
@@ -52,6 +56,7 @@ macro_rules! panel_kernel {
                     }
                     let step = |acc: &mut [[$vector; V]; R], at: usize, weights: *const u8| {
                         let mut w = [$zero(); V];
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(FETCHED_AHEAD).cast());
                         for v in 0..V {
                             w[v] = $load(weights.add(v * $lanes * ENTRY_BYTES).cast());
                         }
