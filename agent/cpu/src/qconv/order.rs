@@ -31,18 +31,17 @@ pub(super) fn of_block(weights: &[&[i16]; SHUFFLED]) -> [u8; SHUFFLED] {
 /// Whether the sums of two elements' weights are small enough in every column.
 pub(super) fn fit(a: &[i16], b: &[i16]) -> bool {
     const AT_ONCE: usize = 8;
-    let (mut least, mut most) = ([0i16; AT_ONCE], [0i16; AT_ONCE]);
+    let misfit =
+        |a: i16, b: i16| a.wrapping_add(b).wrapping_add(MOST_OF_PAIR) as u16 > 2 * MOST_OF_PAIR as u16;
+    let mut misfits = [0u16; AT_ONCE];
     let (a, a_rest) = a.as_chunks::<AT_ONCE>();
     let (b, b_rest) = b.as_chunks::<AT_ONCE>();
     for (a, b) in a.iter().zip(b) {
         for lane in 0..AT_ONCE {
-            let sum = a[lane].wrapping_add(b[lane]);
-            least[lane] = least[lane].min(sum);
-            most[lane] = most[lane].max(sum);
+            misfits[lane] |= u16::from(misfit(a[lane], b[lane]));
         }
     }
-    let rest = a_rest.iter().zip(b_rest).all(|(a, b)| (a + b).abs() <= MOST_OF_PAIR);
-    rest && least.iter().all(|sum| *sum >= -MOST_OF_PAIR) && most.iter().all(|sum| *sum <= MOST_OF_PAIR)
+    misfits == [0; AT_ONCE] && !a_rest.iter().zip(b_rest).any(|(a, b)| misfit(*a, *b))
 }
 
 /// Which elements fit with which, as far as somebody asked.

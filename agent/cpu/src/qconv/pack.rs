@@ -11,8 +11,8 @@ use super::{
 use crate::packed::Packed;
 use std::ops::RangeInclusive;
 
-/// Elements of K that are copied for every column before the next, so that the lines written stay in the cache.
-const ELEMENTS_AT_ONCE: usize = 32;
+/// Columns that are turned at once, and elements of each.
+const TILE: usize = 8;
 
 /// The packed weights of all panels, one group's after the other's.
 #[derive(Debug)]
@@ -181,23 +181,25 @@ impl Columns {
         let (run, column_weights) = (spacing(layout), layout.column_weights());
         let mut weights = vec![0; width * (layout.runs * run).next_multiple_of(SHUFFLED)];
         let columns = group * layout.columns + first..(group + 1) * layout.columns;
-        let channels_at_once = (ELEMENTS_AT_ONCE / taps).max(1);
-        for channel in (0..layout.in_c).step_by(channels_at_once) {
-            let last = (channel + channels_at_once).min(layout.in_c);
-            for (c, column) in columns.clone().take(width).enumerate() {
-                let from = &spec.weights[column * column_weights..][channel * taps..last * taps];
-                if taps == 1 {
-                    let to = weights[channel * width + c..].iter_mut().step_by(width);
-                    to.zip(from).for_each(|(to, from)| *to = *from);
-                    continue;
-                }
-                for (channel, from) in (channel..last).zip(from.chunks_exact(taps)) {
-                    for (tap, from) in from.iter().enumerate() {
-                        let at = tap / layout.run_taps * run + tap % layout.run_taps * layout.in_c;
-                        weights[(at + channel) * width + c] = *from;
-                    }
+        let columns: Vec<usize> = columns.take(width).collect();
+        // Eight columns at a time, so that what is read and written stays in the cache.
+        let mut lines = vec![0; if taps == 1 { 0 } else { TILE * layout.runs * run }];
+        for (first, columns) in (0..).step_by(TILE).zip(columns.chunks(TILE)) {
+            let column = |c: usize| &spec.weights[c * column_weights..][..column_weights];
+            if taps == 1 {
+                let lines: Vec<&[i16]> = columns.iter().map(|c| column(*c)).collect();
+                transpose(&lines, &mut weights, (width, first));
+                continue;
+            }
+            for (line, c) in lines.chunks_exact_mut(layout.runs * run).zip(columns) {
+                for tap in 0..taps {
+                    let at = tap / layout.run_taps * run + tap % layout.run_taps * layout.in_c;
+                    let from = column(*c)[tap..].iter().step_by(taps);
+                    line[at..at + layout.in_c].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
                 }
             }
+            let lines: Vec<&[i16]> = lines.chunks_exact(layout.runs * run).take(columns.len()).collect();
+            transpose(&lines, &mut weights, (width, first));
         }
         Self { width, weights, order: Vec::new(), misfits: Vec::new() }
     }
@@ -306,6 +308,25 @@ impl Columns {
             }
         }
         (offsets.len() - before) * self.width * ENTRY_BYTES
+    }
+}
+
+/// Writes lines as the columns, from `first` on, of rows that are `width` wide.
+fn transpose(lines: &[&[i16]], rows: &mut [i16], (width, first): (usize, usize)) {
+    let len = lines.first().map_or(0, |line| line.len());
+    let mut whole = 0;
+    if let Ok(lines) = <[&[i16]; TILE]>::try_from(lines) {
+        let lines = lines.map(|line| line.as_chunks::<TILE>().0);
+        whole = len - len % TILE;
+        for (block, rows) in rows.chunks_exact_mut(width * TILE).take(len / TILE).enumerate() {
+            let tile = lines.map(|line| line[block]);
+            for (k, row) in rows.chunks_exact_mut(width).enumerate() {
+                row[first..first + TILE].copy_from_slice(&tile.map(|line| line[k]));
+            }
+        }
+    }
+    for (k, row) in rows.chunks_exact_mut(width).enumerate().take(len).skip(whole) {
+        row[first..].iter_mut().zip(lines).for_each(|(to, line)| *to = line[k]);
     }
 }
 

@@ -166,7 +166,9 @@ impl QConvSpec<'_> {
         let each = |c: usize| f64::from(multiplier[if multiplier.len() == 1 { 0 } else { c }]);
         let range = f64::from(i32::MAX);
         self.weights.chunks_exact(self.per_channel()).enumerate().all(|(c, weights)| {
-            let weights: f64 = weights.iter().map(|w| f64::from(w.unsigned_abs())).sum();
+            // So many magnitudes add up within u32, and that is fast.
+            let some = |weights: &[i16]| weights.iter().map(|w| u32::from(w.unsigned_abs())).sum::<u32>();
+            let weights: f64 = weights.chunks(1 << 16).map(|weights| f64::from(some(weights))).sum();
             let bias = self.bias.map_or(0.0, |bias| f64::from(bias[c].unsigned_abs()));
             // Beyond i32, sums wrap.
             (weights * 255.0 + bias).min(range + 1.0) * each(c).abs() < range - 128.0
