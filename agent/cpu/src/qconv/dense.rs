@@ -193,6 +193,8 @@ fn choose_avx2(spec: &QConvSpec<'_>) -> (Layout, PackedPanels) {
 struct Blocks {
     pixels: usize,
     count: usize,
+    /// Blocks that are run together where one thread has several.
+    together: usize,
 }
 
 impl Blocks {
@@ -201,9 +203,13 @@ impl Blocks {
         // Several windows read a copied row; where each reads its own, rows are to stay in the first cache.
         let shared = copied && geometry.kernel_h > 1;
         let most = if shared { MOST_BLOCK_PIXELS } else { BLOCK_BYTES / layout.row_bytes() };
-        let block = most.min(pixels / LEAST_BLOCKS).clamp(BLOCK_PIXELS, MOST_BLOCK_PIXELS);
+        let most = most.clamp(BLOCK_PIXELS, MOST_BLOCK_PIXELS);
+        let block = most.min((pixels / LEAST_BLOCKS).max(BLOCK_PIXELS));
         let count = (pixels + block / 2) / block;
-        Self { pixels, count: if count > 1 { count.next_multiple_of(2) } else { 1 } }
+        let count = if count > 1 { count.next_multiple_of(2) } else { 1 };
+        // Small maps have many weights, which are better read once.
+        let together = if pixels <= MOST_BLOCK_PIXELS { count } else { (most * count / pixels).max(1) };
+        Self { pixels, count, together }
     }
 
     /// The first pixel of a block: whole tiles before it.
@@ -211,17 +217,15 @@ impl Blocks {
         if block >= self.count { self.pixels } else { block * self.pixels / self.count / TILE * TILE }
     }
 
-    /// The pixels that are run together for some units: all of a small map, so that its weights, which are many, are read
-    /// once.
+    /// The pixels that are run together for some units.
     fn of(self, units: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let step = if self.pixels <= MOST_BLOCK_PIXELS { units.len().max(1) } else { 1 };
-        let end = units.end;
-        units.clone().step_by(step).map(move |unit| self.first(unit)..self.first((unit + step).min(end)))
+        let (end, together) = (units.end, self.together);
+        units.clone().step_by(together).map(move |unit| self.first(unit)..self.first((unit + together).min(end)))
     }
 
     /// Pixels that are run together at most, or more.
     fn most(&self) -> usize {
-        if self.pixels <= MOST_BLOCK_PIXELS { self.pixels } else { self.pixels.div_ceil(self.count) + TILE }
+        (self.pixels * self.together / self.count + TILE).min(self.pixels)
     }
 }
 
