@@ -220,7 +220,10 @@ impl Blocks {
     /// The pixels that are run together for some units.
     fn of(self, units: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let (end, together) = (units.end, self.together);
-        units.clone().step_by(together).map(move |unit| self.first(unit)..self.first((unit + together).min(end)))
+        units
+            .clone()
+            .step_by(together)
+            .map(move |unit| self.first(unit)..self.first((unit + together).min(end)))
     }
 
     /// Pixels that are run together at most, or more.
