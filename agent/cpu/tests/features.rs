@@ -101,7 +101,7 @@ macro_rules! features {
 
 features! {
     lstm_state, lstm_lengths, gru_before, gru_after, rnn_relu, if_shape, loop_, scan, shape_in_graph, unshaped,
-    dynamic_matmul, dynamic_conv, dynamic_lstm, fused,
+    dynamic_matmul, dynamic_conv, dynamic_lstm, fused, gates,
 }
 
 /// The profile of the first set.

@@ -116,4 +116,20 @@ def dynamic():
     make("fused", nodes, [info("x", [1, "n", 6])], [info("y", None)], [constant(f(6), "b")], [{"x": f(1, 4, 6)}], True)
 
 
-cells(); control(); shapes(); dynamic()
+def gates():
+    """Activations written as several nodes, two of them with another number than the activation has."""
+    n = lambda name, value: nh.from_array(np.float32(value), name)
+    nodes = []
+    for at, (shift, top) in enumerate([("three", "six"), ("two", "six"), ("three", "five")]):
+        x, y = (f"v{at}" if at else "x"), f"v{at + 1}"
+        nodes += [node("Add", [shift, x], [f"a{at}"]), node("Clip", [f"a{at}", "zero", top], [f"c{at}"]), node("Mul", [x, f"c{at}"], [f"m{at}"]),
+                  node("Div", [f"m{at}", "six"], [y])]
+    nodes += [node("Conv", ["v3", "w"], ["k"]), node("Sigmoid", ["k"], ["g"]), node("Mul", ["g", "k"], ["silu"]),
+              node("Add", ["silu", "three"], ["a"]), node("Clip", ["a", "zero", "six"], ["c"]), node("Mul", ["c", "silu"], ["m"]), node("Div", ["m", "six"], ["y"])]
+    make("gates", nodes, [info("x", [1, 3, "n", 5])], [info("y", None), info("m0", None)],
+         [n("zero", 0), n("two", 2), n("three", 3), n("five", 5), n("six", 6), nh.from_array(f(4, 3, 1, 1), "w")],
+         [{"x": f(1, 3, 4, 5) * 4}, {"x": f(1, 3, 2, 5) * 4}])
+
+
+if __name__ == "__main__":
+    cells(); control(); shapes(); dynamic(); gates()

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     datatype::Datatype,
-    plan::{self, Activation, Conv, Conv2d, Layout, Operation, QConv, QConvOutput, QPair, QResidual, Unary},
+    plan::{self, Activation, Conv, Conv2d, Layout, Operation, QConv, QConvOutput, QPair, QResidual},
     rules::{Window, window},
     tensor::Tensor,
 };
@@ -403,26 +403,8 @@ impl Lower<'_> {
             let unary = self.unary(placed)?;
             return Some((Activation::Function(unary), vec![reader], last));
         }
-        self.silu(id).map(|(nodes, last)| (Activation::Function(Unary::Silu), nodes, last))
-    }
-
-    /// `x * sigmoid(x)`, written as two nodes.
-    fn silu(&self, id: ValueId) -> Option<(Vec<usize>, ValueId)> {
-        let [first, second] = self.readers[id.0].as_slice() else { return None };
-        if self.answered[id.0] {
-            return None;
-        }
-        let op = |index: &usize| self.placed(*index).node.op.as_str();
-        let (sigmoid, product) = match (op(first), op(second)) {
-            ("Sigmoid", "Mul") => (*first, *second),
-            ("Mul", "Sigmoid") => (*second, *first),
-            _ => return None,
-        };
-        let gate = output(self.placed(sigmoid))?;
-        let reads_gate = self.placed(product).inputs.contains(&Some(gate));
-        (self.only_reader(gate) == Some(product) && reads_gate)
-            .then(|| output(self.placed(product)).map(|last| (vec![sigmoid, product], last)))
-            .flatten()
+        let (unary, nodes, last) = self.gated(id)?;
+        Some((Activation::Function(unary), nodes, last))
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `quant` | QuantizeLinear and DequantizeLinear, and finds what is quantised on both sides |
 //! | `conv` | convolutions |
 //! | `fused` | products of matrices that lie transposed, scaled |
+//! | `gates` | activations written as several nodes |
 //! | `dynamic` | tensors quantised by the range they turn out to have, and products of them |
 //! | `matmul` | matrix products |
 //! | `pointwise` | element-wise operators and softmax |
@@ -22,6 +23,7 @@ mod conv;
 mod dynamic;
 mod forms;
 mod fused;
+mod gates;
 mod matmul;
 mod movement;
 mod pointwise;
