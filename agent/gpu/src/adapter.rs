@@ -46,11 +46,30 @@ pub struct Limits {
 /// Every adapter that a Vulkan driver offers; empty where there is no driver.
 #[must_use]
 pub fn adapters() -> Vec<Adapter> {
+    enumerate().iter().map(describe).collect()
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
     let instance = Instance::new(InstanceDescriptor {
         backends: Backends::VULKAN,
         ..InstanceDescriptor::new_without_display_handle()
     });
-    pollster::block_on(instance.enumerate_adapters(Backends::VULKAN)).iter().map(describe).collect()
+    pollster::block_on(instance.enumerate_adapters(Backends::VULKAN))
+}
+
+/// The adapter to run models on: a card before what is part of the processor, and that before a driver that computes on it.
+pub(crate) fn best() -> Option<wgpu::Adapter> {
+    let rank = |adapter: &wgpu::Adapter| match adapter.get_info().device_type {
+        DeviceType::DiscreteGpu => 0,
+        DeviceType::IntegratedGpu => 1,
+        DeviceType::VirtualGpu => 2,
+        DeviceType::Other => 3,
+        DeviceType::Cpu => 4,
+    };
+    let computes = |adapter: &wgpu::Adapter| {
+        adapter.get_downlevel_capabilities().flags.contains(DownlevelFlags::COMPUTE_SHADERS)
+    };
+    enumerate().into_iter().filter(computes).min_by_key(rank)
 }
 
 fn describe(adapter: &wgpu::Adapter) -> Adapter {

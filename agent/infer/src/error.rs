@@ -179,6 +179,12 @@ pub enum RunError {
         /// Why.
         source: TensorError,
     },
+    /// The device that runs the model is gone, or has not the memory.
+    #[error("run the model: {why}")]
+    Device {
+        /// The backend's own words.
+        why: String,
+    },
     /// The backend failed.
     #[error("run the model: {why}")]
     Failed {
@@ -193,7 +199,7 @@ impl RunError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::NonFinite { .. } => "non_finite",
-            Self::Output { .. } | Self::Failed { .. } => "run_failed",
+            Self::Output { .. } | Self::Device { .. } | Self::Failed { .. } => "run_failed",
             Self::Memory(_) => "memory",
             _ => "bad_input",
         }
@@ -202,6 +208,9 @@ impl RunError {
     /// Whether the request was at fault, or the moment, and not the model.
     #[must_use]
     pub const fn is_bad_input(&self) -> bool {
-        !matches!(self, Self::NonFinite { .. } | Self::Output { .. } | Self::Failed { .. })
+        !matches!(
+            self,
+            Self::NonFinite { .. } | Self::Output { .. } | Self::Device { .. } | Self::Failed { .. }
+        )
     }
 }

@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("agent/infer", &[]),
     ("agent/cpu", &["whimbrel-infer"]),
     ("agent/pipeline", &["whimbrel-infer", "whimbrel-wire"]),
-    ("agent/gpu", &[]),
+    ("agent/gpu", &["whimbrel-infer"]),
     ("agent/telemetry", &["whimbrel-wire"]),
     ("agent/serve", &["whimbrel-infer", "whimbrel-pipeline", "whimbrel-wire"]),
     (

@@ -51,15 +51,7 @@ impl Backend for Cpu {
     }
 
     fn load_source(&self, source: &File, options: &LoadOptions) -> Result<Arc<dyn Model>, LoadError> {
-        let isa = Isa::chosen().map_err(|e| LoadError::Processor { why: e.to_string() })?;
-        let threads = options.threads.map_or(1, std::num::NonZeroUsize::get).min(THREADS_MAX);
-        if let Some(cores) = options.cores
-            && cores.among(team().processors()).is_none()
-        {
-            let why = format!("bound to processors {cores}, and there are {}", team().processors());
-            return Err(LoadError::Processor { why });
-        }
-        program::load(CpuEngine { isa, threads, cores: options.cores }, source, options)
+        program::load(CpuEngine::new(options)?, source, options)
     }
 
     fn knows(&self, operator: &str) -> bool {
@@ -76,6 +68,24 @@ pub struct CpuEngine {
     pub threads: usize,
     /// The processors that runs are bound to; any where it is not said.
     pub cores: Option<Cores>,
+}
+
+impl CpuEngine {
+    /// On the best instruction set of this processor, or the one that `WHIMBREL_CPU` names.
+    ///
+    /// # Errors
+    /// The processor lacks what was asked of it, or has not the cores.
+    pub fn new(options: &LoadOptions) -> Result<Self, LoadError> {
+        let isa = Isa::chosen().map_err(|e| LoadError::Processor { why: e.to_string() })?;
+        let threads = options.threads.map_or(1, std::num::NonZeroUsize::get).min(THREADS_MAX);
+        if let Some(cores) = options.cores
+            && cores.among(team().processors()).is_none()
+        {
+            let why = format!("bound to processors {cores}, and there are {}", team().processors());
+            return Err(LoadError::Processor { why });
+        }
+        Ok(Self { isa, threads, cores: options.cores })
+    }
 }
 
 /// A plan made ready.
