@@ -76,7 +76,12 @@ pub(crate) fn open(
 fn refused(attempted: &str, error: &LoadModelError) -> Failure {
     match error {
         LoadModelError::Load { source, .. } if source.is_unsupported() => {
-            Failure::not_supported(attempted, chain(error))
+            let failure = Failure::not_supported(attempted, chain(error));
+            #[cfg(feature = "gpu")]
+            if matches!(source, whimbrel_infer::LoadError::UnsupportedBackend { .. }) {
+                return failure.hint(whimbrel_gpu::HOW_TO_GET_ADAPTER);
+            }
+            failure
         }
         error if error.is_memory() => Failure::refused(attempted, chain(error)).hint(MEMORY_HINT),
         _ => Failure::usage(attempted, chain(error)),

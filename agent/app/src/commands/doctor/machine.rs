@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_backend_that_is_not_there_fails_with_what_is() {
         assert_eq!(chosen_backend("auto").status, Status::Ok);
-        let check = chosen_backend("gpu");
+        let check = chosen_backend("npu");
         assert_eq!(check.status, Status::Fail);
         assert!(check.hint.expect("told").contains("tract"));
     }
