@@ -6,8 +6,8 @@ mod common;
 use common::{Random, Value, answer, answer_by_kernels, engines, plan};
 use std::sync::Arc;
 use whimbrel_infer::plan::{
-    BinaryKind, Conv2d, Layout, MapFunction, Operation, Pool, QBroadcast, QConv, QConvOutput, QMap, QPair,
-    QResidual, Quant, Unary, Weights,
+    BinaryKind, Conv2d, Layout, MapFunction, Operation, Place, Pool, QBroadcast, QConv, QConvOutput, QMap,
+    QPair, QResidual, Quant, Unary, Weights,
 };
 use whimbrel_infer::{Datatype, Tensor};
 
@@ -83,6 +83,12 @@ fn quant(random: &mut Random) -> Quant {
 }
 
 fn pair(random: &mut Random) -> QPair {
+    // Ties everywhere, or factors beyond what arithmetic is trusted with.
+    let exact = Quant { scale: random.one_of(&[0.5, 1e-9, 3e9]), zero: 128 };
+    if random.below(4) == 0 {
+        let out = Quant { scale: 1.0, zero: 128 };
+        return QPair { a: exact, b: exact, out, min: 0, max: 255, signed: random.flag() };
+    }
     let (min, max) = random.one_of(&[(0, 255), (0, 255), (30, 200)]);
     QPair { a: quant(random), b: quant(random), out: quant(random), min, max, signed: random.flag() }
 }
@@ -193,6 +199,26 @@ fn sums_and_products_that_broadcast() {
             let inputs = vec![Value::bytes(&first), Value::bytes(&second)];
             (Operation::QBroadcast(spec), inputs, Value::bytes(&out))
         });
+    }
+}
+
+#[test]
+fn sums_and_products_with_a_constant() {
+    let Some((gpu, cpu)) = engines() else { return };
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let place = random.below(2);
+        let shape = [random.between(1, 5), random.between(2, 50)];
+        let mut inputs = [Value::bytes(&shape), Value::bytes(&shape)];
+        inputs[place] = Value::bytes(&[1, 1]);
+        let shapes = [inputs[0].shape.clone(), inputs[1].shape.clone()];
+        let spec = QBroadcast { pair: pair(&mut random), sum: random.flag(), shapes };
+        let what = format!("{spec:?}");
+        let mut plan = plan(Operation::QBroadcast(spec), &inputs, &Value::bytes(&shape));
+        plan.buffers[place].place = Place::Constant(random.tensor(&inputs[place]).into());
+        plan.inputs.remove(place);
+        let given = [random.tensor(&inputs[1 - place])];
+        assert_eq!(answer_by_kernels(&gpu, &plan, &given), answer(&cpu, &plan, &given), "{what}");
     }
 }
 

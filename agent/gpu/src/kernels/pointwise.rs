@@ -7,7 +7,7 @@ use crate::engine::{
 };
 use whimbrel_infer::{
     CompileError,
-    plan::{Binary, BinaryKind, Layout, Operation, QBroadcast, QPair, Quant, Step, Unary},
+    plan::{Binary, BinaryKind, Layout, Operation, Place, QBroadcast, QPair, Quant, Step, Unary},
 };
 
 kernel! {
@@ -33,13 +33,57 @@ kernel! {
 
 kernel! {
     /// A function of two bytes that broadcast.
-    TwoBytes = "pair" + ["axes"];
+    TwoBytes = "pair" + ["axes", "qpair"];
+    ..pair: Pair,
     units: u32,
     axes: u32,
-    table_at: u32,
     elements: u32,
     same: bool,
-    second_first: bool,
+}
+
+overrides! {
+    /// A sum or product of bytes, as `qpair.wgsl` has it.
+    Pair;
+    pair_sum: bool,
+    pair_a_zero: f32,
+    pair_b_zero: f32,
+    pair_a_ratio: f32,
+    pair_b_ratio: f32,
+    pair_zero: f32,
+    pair_low: f32,
+    pair_high: f32,
+    pair_doubt: f32,
+    pair_table: u32,
+    pair_second_first: bool,
+}
+
+impl Pair {
+    /// Of what the bytes mean, with the table of all results from this word of the constants on.
+    pub(super) fn of(pair: &QPair, sum: bool, table: u32, second_first: bool) -> Self {
+        let [a, b] = if sum {
+            [pair.a.scale / pair.out.scale, pair.b.scale / pair.out.scale]
+        } else {
+            [pair.a.scale * pair.b.scale / pair.out.scale, 0.0]
+        };
+        // All that is added up, twice, by eight times the rounding of f32: more than any order of steps is off by.
+        let greatest = if sum { 256.0 * (a.abs() + b.abs()) } else { 65_536.0 * a.abs() };
+        let doubt = 2.0 * (greatest + 512.0) / 1_048_576.0;
+        let plain = a.is_finite() && b.is_finite() && doubt < 0.5;
+        Self {
+            pair_sum: sum,
+            pair_a_zero: pair.a.zero.into(),
+            pair_b_zero: pair.b.zero.into(),
+            pair_a_ratio: if plain { a } else { 0.0 },
+            pair_b_ratio: if plain { b } else { 0.0 },
+            pair_zero: pair.out.zero.into(),
+            pair_low: pair.min.into(),
+            pair_high: pair.max.max(pair.min).into(),
+            // Beyond the distance of any number from its nearest integer: the table has every answer.
+            pair_doubt: if plain { doubt } else { 1.0 },
+            pair_table: table,
+            pair_second_first: second_first,
+        }
+    }
 }
 
 kernel! {
@@ -253,6 +297,9 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 
 /// A sum or product of two byte tensors that broadcast.
 pub(crate) fn broadcast(b: &mut Builder<'_>, step: &Step, spec: &QBroadcast) -> Lowered {
+    if let Some(list) = with_one(b, step, spec)? {
+        return Ok(Some(list));
+    }
     let Some((places, count)) = two(b, step) else { return Ok(None) };
     let QBroadcast { pair, sum, shapes: [first, second] } = spec;
     let sizes: Vec<usize> = first.iter().zip(second).map(|(a, b)| *a.max(b)).collect();
@@ -273,14 +320,35 @@ pub(crate) fn broadcast(b: &mut Builder<'_>, step: &Step, spec: &QBroadcast) -> 
     let table_at = block.bytes(&table) * 4;
     let elements = size(count)?;
     let kernel = TwoBytes {
+        pair: Pair::of(pair, *sum, table_at, meets == Meets::SecondRepeats),
         units: elements.div_ceil(4),
         axes: size(axes.len())?,
-        table_at,
         elements,
         same,
-        second_first: meets == Meets::SecondRepeats,
     };
     Ok(Some(vec![b.dispatch(kernel, kernel.units, places, block)?]))
+}
+
+/// A sum or product with one constant byte: a function of the other operand's.
+fn with_one(b: &mut Builder<'_>, step: &Step, spec: &QBroadcast) -> Lowered {
+    let Some((_, count)) = two(b, step) else { return Ok(None) };
+    let one = |place: usize| match &b.plan.buffer(*step.inputs.get(place)?).place {
+        Place::Constant(tensor) if tensor.len() == 1 => tensor.as_le_bytes()?.first().copied(),
+        _ => None,
+    };
+    let (byte, other, meets) = match (one(0), one(1)) {
+        (_, Some(byte)) => (byte, 0, Meets::SecondRepeats),
+        (Some(byte), None) => (byte, 1, Meets::FirstRepeats),
+        (None, None) => return Ok(None),
+    };
+    let whole = step.inputs.get(other).is_some_and(|id| b.plan.buffer(*id).len() == count);
+    let (Some(x), Some(out), true) = (b.input(step, other), b.output(step), whole) else { return Ok(None) };
+    let table = tables::of_pair(b.tables, (spec.pair, spec.sum), meets)?;
+    let mut block = Block::default();
+    block.bytes(&table[usize::from(byte) * 256..][..256]);
+    let units = size(count)?.div_ceil(4);
+    let places = Places { x, out, ..Places::default() };
+    Ok(Some(vec![b.dispatch(EachByte { units }, units, places, block)?]))
 }
 
 /// The change of layout between a step's operand and its result.

@@ -2,7 +2,8 @@
 
 use super::{
     conv::{Lanes, Tile, Window},
-    kernel, overrides, pointwise,
+    kernel, overrides,
+    pointwise::{self, Pair},
 };
 use crate::engine::{
     build::{Block, Builder, Dispatch, Lowered, Places, size},
@@ -15,9 +16,10 @@ use whimbrel_infer::{
 
 kernel! {
     /// Dense, or in groups.
-    QDense = "qdense" + ["window", "qfinish", "qsums"];
+    QDense = "qdense" + ["window", "qpair", "qfinish", "qsums"];
     ..window: Window,
     ..finish: Finish,
+    ..pair: Pair,
     ..tile: Tile,
     units: u32,
     in_words: u32,
@@ -29,9 +31,10 @@ kernel! {
 
 kernel! {
     /// Dense, lanes sharing pixels.
-    QDenseLanes = "qdense_lanes" + ["window", "lanes", "qfinish", "qsums"];
+    QDenseLanes = "qdense_lanes" + ["window", "lanes", "qpair", "qfinish", "qsums"];
     ..window: Window,
     ..finish: Finish,
+    ..pair: Pair,
     ..lanes: Lanes,
     in_words: u32,
     zero_word: u32,
@@ -41,9 +44,10 @@ kernel! {
 
 kernel! {
     /// Each channel on its own.
-    QDepthwise = "qdepthwise" + ["window", "qfinish"];
+    QDepthwise = "qdepthwise" + ["window", "qpair", "qfinish"];
     ..window: Window,
     ..finish: Finish,
+    ..pair: Pair,
     units: u32,
     input_zero: i32,
     parts: u32,
@@ -63,7 +67,6 @@ overrides! {
     bias_at: u32,
     multiplier_at: u32,
     offset_at: u32,
-    table_at: u32,
 }
 
 /// Channels filled up to whole words, group by group.
@@ -221,16 +224,18 @@ fn dense(
     let shift = 128 - i32::from(conv.input_zero);
     let own = in_plain * taps;
     let sum = |oc: usize| weights[oc * own..(oc + 1) * own].iter().map(|w| i32::from(*w)).sum::<i32>();
-    let finish = finish((conv, table), channels, &mut block, |oc| shift.wrapping_mul(sum(oc)))?;
+    let pair = pair((conv, table), &mut block);
+    let finish = finish(conv, channels, &mut block, |oc| shift.wrapping_mul(sum(oc)))?;
     let (in_words, parts) = (size(channels.groups * group_words)?, size(parts)?);
     let zero_word = u32::from(conv.input_zero) * 0x0101_0101;
     if let Some((lanes, workgroups)) = lanes {
-        let kernel = QDenseLanes { window, finish, lanes, in_words, zero_word, parts, units: 0 };
+        let kernel = QDenseLanes { window, finish, pair, lanes, in_words, zero_word, parts, units: 0 };
         return b.dispatch_groups(kernel, workgroups, places, block);
     }
     let kernel = QDense {
         window,
         finish,
+        pair,
         tile,
         units,
         in_words,
@@ -259,13 +264,15 @@ fn depthwise(
         words.extend(bytes.as_chunks().0.iter().map(|four| u32::from_le_bytes(*four)));
     }
     block.words(words);
-    let finish = finish((conv, table), channels, &mut block, |_| 0)?;
+    let pair = pair((conv, table), &mut block);
+    let finish = finish(conv, channels, &mut block, |_| 0)?;
     let window = Window::of(geometry)?;
     let tiles = geometry.out_w().div_ceil(4);
     let units = size(geometry.batch * geometry.out_h() * tiles * blocks)?;
     let kernel = QDepthwise {
         window,
         finish,
+        pair,
         units,
         input_zero: i32::from(conv.input_zero),
         parts: size(parts)?,
@@ -280,8 +287,15 @@ fn per_channel<T: Copy>(values: &[T], channel: usize, default: T) -> T {
     values.get(channel).or(values.first()).copied().unwrap_or(default)
 }
 
+/// The sum with a residual, where there is one.
+fn pair((conv, table): (&QConv, &[u8]), block: &mut Block) -> Pair {
+    residual(&conv.output).map_or_else(Pair::default, |QResidual { pair, .. }| {
+        Pair::of(pair, true, block.bytes(table) * 4, false)
+    })
+}
+
 fn finish(
-    (conv, table): (&QConv, &[u8]),
+    conv: &QConv,
     channels: &Channels,
     block: &mut Block,
     missing: impl Fn(usize) -> i32,
@@ -302,12 +316,9 @@ fn finish(
             let multiplier_at = block.floats(channels.spread(|oc| per_channel(multiplier, oc, 0.0)));
             let around = |byte: u8| f32::from(byte) - f32::from(*zero);
             let (low, high) = (around(*min), around(*max.max(min)));
-            let (residual, table_at) = match residual {
-                Some(QResidual { own_first, .. }) => (if *own_first { 1 } else { 2 }, block.bytes(table)),
-                None => (0, 0),
-            };
+            let residual = residual.map_or(0, |residual| if residual.own_first { 1 } else { 2 });
             let zero = i32::from(*zero);
-            Ok(Finish { zero, low, high, residual, multiplier_at, table_at, ..common })
+            Ok(Finish { zero, low, high, residual, multiplier_at, ..common })
         }
     }
 }

@@ -1,18 +1,17 @@
-// Any function of two bytes that broadcast, by a table of all 65536 results.
+// A sum or product of two byte tensors that broadcast.
 
-// Where the table begins, in words.
-override table_at: u32;
 override elements: u32;
 // Whether the operands meet byte by byte, so that whole words are read.
 override same: bool;
-// Whether the second operand's byte is the higher one of the table's index.
-override second_first: bool;
 
-fn result(a: u32, b: u32) -> u32 {
-    if second_first {
-        return constant_byte(table_at, b * 256u + a);
-    }
-    return constant_byte(table_at, a * 256u + b);
+// Four bytes at these places.
+fn bytes_at(start: u32, places: vec4<u32>) -> vec4<u32> {
+    return vec4<u32>(
+        read_byte(start, places.x),
+        read_byte(start, places.y),
+        read_byte(start, places.z),
+        read_byte(start, places.w),
+    );
 }
 
 @compute @workgroup_size(WIDTH)
@@ -25,20 +24,11 @@ fn main(
     if unit >= units {
         return;
     }
-    let i = unit * 4u;
     if same {
-        let a = unpacked(arena[at.x + unit]);
-        let b = unpacked(arena[at.y + unit]);
-        let bytes = vec4<u32>(result(a.x, b.x), result(a.y, b.y), result(a.z, b.z), result(a.w, b.w));
-        arena[at.out + unit] = packed(bytes);
+        arena[at.out + unit] = packed(paired(unpacked(arena[at.x + unit]), unpacked(arena[at.y + unit])));
     } else {
-        let places = meeting(min(vec4<u32>(i) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(elements - 1u)));
-        let bytes = vec4<u32>(
-            result(read_byte(at.x, places.x.x), read_byte(at.y, places.y.x)),
-            result(read_byte(at.x, places.x.y), read_byte(at.y, places.y.y)),
-            result(read_byte(at.x, places.x.z), read_byte(at.y, places.y.z)),
-            result(read_byte(at.x, places.x.w), read_byte(at.y, places.y.w)),
-        );
-        arena[at.out + unit] = packed(bytes);
+        let index = vec4<u32>(unit * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
+        let places = meeting(min(index, vec4<u32>(elements - 1u)));
+        arena[at.out + unit] = packed(paired(bytes_at(at.x, places.x), bytes_at(at.y, places.y)));
     }
 }

@@ -1,12 +1,13 @@
 // What becomes of exact sums of bytes. Only products are rounded before the rounding to an integer, so that the result does not depend
-// on whether a device fuses a product and a sum; the sum with a residual, whose rounding would depend on it, comes from a table.
+// on whether a device fuses a product and a sum; the sum with a residual, whose rounding would depend on it, is
+// made as in qpair.wgsl.
 
 // 0: bytes, 1: the sums, 2: floats.
 override finish: u32;
 override zero: i32;
 override low: f32;
 override high: f32;
-// 0: none, 1: the table is indexed by own byte, then the other's, 2: the other way round.
+// 0: none, 1: own bytes are the first operand of the sum, 2: the second.
 override residual: u32;
 // Vectors of four output channels in a pixel.
 override out_blocks: u32;
@@ -14,21 +15,6 @@ override out_blocks: u32;
 override bias_at: u32;
 override multiplier_at: u32;
 override offset_at: u32;
-override table_at: u32;
-
-fn summed(own: vec4<u32>, other: vec4<u32>) -> vec4<u32> {
-    var index = own * 256u + other;
-    if residual == 2u {
-        index = other * 256u + own;
-    }
-    let start = table_at * 4u;
-    return vec4<u32>(
-        constant_byte(start, index.x),
-        constant_byte(start, index.y),
-        constant_byte(start, index.z),
-        constant_byte(start, index.w),
-    );
-}
 
 // Stores four channels of a pixel.
 fn store_pixel(pixel: u32, block: u32, products: vec4<i32>) {
@@ -42,7 +28,8 @@ fn store_pixel(pixel: u32, block: u32, products: vec4<i32>) {
         let scaled = clamp(vec4<f32>(sums) * multiplier, vec4<f32>(low), vec4<f32>(high));
         var bytes = vec4<u32>(vec4<i32>(round(scaled)) + zero);
         if residual != 0u {
-            bytes = summed(bytes, unpacked(arena[at.y + word]));
+            let other = unpacked(arena[at.y + word]);
+            bytes = paired(select(other, bytes, residual == 1u), select(bytes, other, residual == 1u));
         }
         arena[at.out + word] = packed(bytes);
         return;
