@@ -241,3 +241,34 @@ pub(crate) fn size(value: usize) -> Result<u32, CompileError> {
         why: format!("a size of {value} is more than a shader can count to"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(words: u32) -> Block {
+        let mut block = Block::default();
+        block.words(0..words);
+        block
+    }
+
+    #[test]
+    fn constants_go_on_in_another_buffer_where_one_is_full() {
+        let mut constants = Constants::new(64);
+        let places = [1, 8, 5, 16].map(|words| constants.add(block(words)).expect("fits"));
+        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (2, 0)]);
+        assert_eq!(constants.chunks.iter().map(Vec::len).collect::<Vec<_>>(), [12, 8, 16]);
+        let error = constants.add(block(17)).expect_err("more than a buffer holds");
+        assert!(error.to_string().contains("80 bytes"), "{error}");
+    }
+
+    #[test]
+    fn parts_of_a_block_begin_at_whole_vectors() {
+        let mut block = Block::default();
+        assert_eq!(block.bytes(&[1, 2, 3, 4, 5]), 0);
+        assert_eq!(block.floats([1.0]), 1);
+        assert_eq!(block.words([7; 4]), 2);
+        assert_eq!(block.words.len(), 12);
+        assert_eq!(block.words[..3], [0x0403_0201, 5, 0]);
+    }
+}
