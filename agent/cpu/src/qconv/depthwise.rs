@@ -119,9 +119,10 @@ impl Depthwise {
         let sums = bytemuck::cast_slice_mut(sums);
         let mut work = Work { isa, layer: self, kernels, task, columns, sums, padded: None };
         for unit in units {
-            for block in 0..geometry.out_c.div_ceil(LINE_CHANNELS) {
-                for first in unit.pixels.clone().step_by(self.shape.segment) {
-                    let pixels = first..(first + self.shape.segment).min(unit.pixels.end);
+            for first in unit.pixels.clone().step_by(self.shape.segment) {
+                let pixels = first..(first + self.shape.segment).min(unit.pixels.end);
+                for block in 0..geometry.out_c.div_ceil(LINE_CHANNELS) {
+                    let pixels = pixels.clone();
                     work.part(&Unit { pixels, ..unit.clone() }, block, output);
                 }
             }

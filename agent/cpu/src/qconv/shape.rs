@@ -9,6 +9,12 @@ use crate::geometry::Conv2d;
 /// Most bytes of the planes of a segment, so that they stay in the first cache.
 const SEGMENT_BYTES: usize = 20 << 10;
 
+/// Input bytes that a segment reads of all channels, for the same reason, unless that leaves it fewer pixels than these, or
+/// less input than so many times what neighbouring segments both read.
+const READ_BYTES: usize = 32 << 10;
+const LEAST_READ: usize = 16;
+const LEAST_SPANS: usize = 12;
+
 /// Input rows from one plane to the next, or one if that is all a plane holds, where a band has several output rows.
 const PLANE_ROWS: usize = 2;
 
@@ -102,6 +108,12 @@ impl Shape {
         let span = (geometry.kernel_w.next_multiple_of(taps) - 1) * geometry.dilation_w;
         let most = (SEGMENT_BYTES / self.format.column_bytes() / self.planes).saturating_sub(span)
             / geometry.stride_w;
+        // All blocks of channels read the lines of a segment.
+        let rows = (self.band - 1) * geometry.stride_h + geometry.kernel_h;
+        let read = (READ_BYTES / (rows * geometry.stride_w * geometry.in_c))
+            .max(LEAST_READ)
+            .max(span * LEAST_SPANS / geometry.stride_w);
+        let most = if self.band > 1 { most.min(read) } else { most };
         let shared = match self.band {
             1 => {
                 let rows = (geometry.batch * geometry.out_h()).max(1);

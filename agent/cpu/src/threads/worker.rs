@@ -119,7 +119,8 @@ impl Worker {
         assert_eq!(shared.done.load(Ordering::Acquire), number, "a thread that is at work");
         // SAFETY: this is called by the one who holds the thread, and it is idle, so that nothing reads or writes `job`.
         unsafe { *shared.job.get() = Some((job, part)) };
-        shared.given.store(number + 1, Ordering::SeqCst);
+        // An exchange, as below: QEMU lets the load after a mere store overtake it where it runs aarch64 code on x86-64.
+        shared.given.swap(number + 1, Ordering::SeqCst);
         if shared.asleep.load(Ordering::SeqCst)
             && let Some(handle) = &self.handle
         {
@@ -184,7 +185,7 @@ fn next(shared: &Shared, seen: u64) -> Option<u64> {
         std::hint::spin_loop();
     }
     // Said before it is read once more: whoever changes it afterwards sees it, and unparks.
-    shared.asleep.store(true, Ordering::SeqCst);
+    shared.asleep.swap(true, Ordering::SeqCst);
     let given = loop {
         let given = shared.given.load(Ordering::SeqCst);
         if given != seen {
