@@ -237,6 +237,9 @@ pub(crate) struct RunArgs {
     /// How many input files are worked on at a time [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    /// Keep the plan in this folder, ready to run, and load it from there as long as the model's file stays as it is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plan_cache: Option<PathBuf>,
 }
 
 /// `bench`.
@@ -265,6 +268,9 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Keep the plan in this folder, ready to run, and load it from there as long as the model's file stays as it is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plan_cache: Option<PathBuf>,
 }
 
 /// `doctor`.

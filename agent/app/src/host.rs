@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use whimbrel_infer::Backend;
+use whimbrel_infer::{Backend, LoadOptions, PlanCache};
 use whimbrel_serve::{LoadedModel, Registry};
 use whimbrel_updater::{
     engine::{Host, Traffic},
@@ -147,7 +147,8 @@ impl Inner {
         if let Some(model) = known {
             return Ok(model);
         }
-        let options = self.models.options(&bundle.manifest.name);
+        let cache = Some(PlanCache::beside(&bundle.dir, *bundle.digest.as_bytes()));
+        let options = LoadOptions { cache, ..self.models.options(&bundle.manifest.name) };
         LoadedModel::from_bundle(&bundle.dir, &bundle.manifest, self.backend, &options).map(Arc::new).map_err(
             |error| {
                 let kind = if error.is_memory() { ReasonKind::Memory } else { ReasonKind::Load };

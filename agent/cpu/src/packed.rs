@@ -2,6 +2,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use std::{fmt, ops::Range, sync::Arc};
+use whimbrel_infer::cache::Blob;
 
 /// Bytes of one cache line, to which packed data is aligned.
 pub const ALIGNMENT_BYTES: usize = 64;
@@ -48,8 +49,14 @@ impl fmt::Debug for Aligned {
 /// Elements within shared aligned bytes: what a layer holds of its packed weights. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Packed {
-    bytes: Arc<Aligned>,
+    bytes: Memory,
     range: Range<usize>,
+}
+
+#[derive(Debug, Clone)]
+enum Memory {
+    Own(Arc<Aligned>),
+    Mapped(Blob),
 }
 
 impl Packed {
@@ -65,7 +72,7 @@ impl Packed {
     pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
         let mut bytes = Aligned::zeroed(len);
         fill(bytes.as_bytes_mut());
-        Self { range: 0..len, bytes: Arc::new(bytes) }
+        Self { range: 0..len, bytes: Memory::Own(Arc::new(bytes)) }
     }
 
     /// The first `len` bytes; what is left over stays unused.
@@ -75,17 +82,28 @@ impl Packed {
         Self { range: self.range.start..end, ..self }
     }
 
+    /// Bytes of a mapped file, where they lie.
+    #[must_use]
+    pub fn mapped(bytes: Blob) -> Self {
+        Self { range: 0..bytes.as_bytes().len(), bytes: Memory::Mapped(bytes) }
+    }
+
     /// A part of shared bytes; `None` where it lies beyond them or does not start at a multiple of [`ALIGNMENT_BYTES`].
     #[must_use]
     pub fn within(bytes: Arc<Aligned>, range: Range<usize>) -> Option<Self> {
         let fits = range.start <= range.end && range.end <= bytes.as_bytes().len();
+        let bytes = Memory::Own(bytes);
         (fits && range.start.is_multiple_of(ALIGNMENT_BYTES)).then_some(Self { bytes, range })
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes.as_bytes()[self.range.clone()]
+        let bytes = match &self.bytes {
+            Memory::Own(bytes) => bytes.as_bytes(),
+            Memory::Mapped(bytes) => bytes.as_bytes(),
+        };
+        &bytes[self.range.clone()]
     }
 
     /// The elements; a rest shorter than one is left out.
@@ -94,6 +112,12 @@ impl Packed {
         let bytes = self.as_bytes();
         let whole = bytes.len() - bytes.len() % size_of::<T>();
         bytemuck::cast_slice(&bytes[..whole])
+    }
+}
+
+impl AsRef<[u8]> for Packed {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The three traits between a model and what runs it.
 
 use crate::{
+    cache::PlanCache,
     cores::Cores,
     datatype::Datatype,
     error::{LoadError, RunError},
@@ -10,6 +11,7 @@ use crate::{
     tensor::Tensor,
     tract::Tract,
 };
+use serde::{Deserialize, Serialize};
 use std::{fmt, num::NonZeroUsize, path::Path, sync::Arc};
 
 /// How a model is loaded.
@@ -21,6 +23,8 @@ pub struct LoadOptions {
     pub threads: Option<NonZeroUsize>,
     /// The processors that runs are bound to; any where it is not said.
     pub cores: Option<Cores>,
+    /// Where a plan that is ready to run is kept, for backends that make such plans.
+    pub cache: Option<PlanCache>,
 }
 
 /// Makes models of ONNX files.
@@ -73,6 +77,11 @@ pub trait Model: Send + Sync {
     fn macs(&self) -> Option<u64> {
         None
     }
+
+    /// Whether its plan came from a cache rather than from its file.
+    fn is_from_cache(&self) -> bool {
+        false
+    }
 }
 
 /// The working memory of one run at a time.
@@ -93,7 +102,7 @@ pub trait Session: Send {
 }
 
 /// What a model says about one of its inputs or outputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorInfo {
     /// Its name.
     pub name: String,

@@ -1,12 +1,13 @@
 //! Element types under their Open Inference Protocol names.
 
 use half::f16;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 macro_rules! datatypes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $size:expr;)*) => {
         /// The element type of a tensor.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Datatype { $($(#[$doc])* $variant,)* }
 
         impl Datatype {

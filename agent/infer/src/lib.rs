@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`cores`] | processors by their numbers |
 //! | [`datatype`] | element types under their Open Inference Protocol names, and the Rust types behind them |
+//! | [`cache`] | plans that are ready to run, in files |
 //! | [`source`] | where a model's bytes come from |
 //! | [`tensor`] | a checked array of such elements |
 //! | [`mod@backend`] | the three traits |
@@ -23,6 +24,7 @@
 
 pub mod backend;
 mod binding;
+pub mod cache;
 mod compile;
 pub mod cores;
 pub mod datatype;
@@ -41,6 +43,7 @@ pub mod tensor;
 mod tract;
 
 pub use backend::{Backend, LoadOptions, Model, Session, TensorInfo, load_file, operators, tract};
+pub use cache::PlanCache;
 pub use compile::CompileError;
 pub use cores::Cores;
 pub use datatype::{Datatype, Element};

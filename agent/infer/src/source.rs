@@ -1,7 +1,14 @@
 //! Where a model's bytes come from: memory, or a file that is read piece by piece.
 
 use std::{
-    fmt, fs::File, io, ops::Range, os::unix::fs::FileExt as _, path::Path, sync::Arc, time::SystemTime,
+    fmt,
+    fs::{File, Metadata},
+    io,
+    ops::Range,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 /// The bytes of a model file. Cloning shares them.
@@ -12,7 +19,7 @@ pub struct Source(Arc<Kind>);
 
 enum Kind {
     Memory(Vec<u8>),
-    File { file: File, len: u64, modified: Option<SystemTime> },
+    File { file: File, len: u64, modified: Option<SystemTime>, stamp: Option<String> },
 }
 
 impl fmt::Debug for Source {
@@ -41,7 +48,12 @@ impl Source {
             io::Read::read_to_end(&mut io::Read::take(&file, PIPE_BYTES_MAX), &mut bytes)?;
             return Ok(Self::of_bytes(bytes));
         }
-        Ok(Self(Arc::new(Kind::File { len: about.len(), modified: about.modified().ok(), file })))
+        Ok(Self(Arc::new(Kind::File {
+            len: about.len(),
+            modified: about.modified().ok(),
+            stamp: stamp(&about),
+            file,
+        })))
     }
 
     /// How many bytes there are.
@@ -71,7 +83,7 @@ impl Source {
                 into.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
-            Kind::File { file, len, modified } => {
+            Kind::File { file, len, modified, .. } => {
                 file.read_exact_at(into, at)?;
                 let now = file.metadata()?;
                 if now.len() == *len && now.modified().ok() == *modified {
@@ -93,6 +105,15 @@ impl Source {
         Ok(bytes)
     }
 
+    /// What tells a file from others and from what it may become; `None` for memory, and for a file that was changed so lately that a
+    /// change to come might look the same.
+    pub(crate) fn stamp(&self) -> Option<&str> {
+        match &*self.0 {
+            Kind::Memory(_) => None,
+            Kind::File { stamp, .. } => stamp.as_deref(),
+        }
+    }
+
     /// All bytes, where they are in memory.
     #[must_use]
     pub fn in_memory(&self) -> Option<&[u8]> {
@@ -105,6 +126,18 @@ impl Source {
 
 /// Most bytes that are read of what is no file; the limits of the import say less.
 const PIPE_BYTES_MAX: u64 = 1 << 31;
+
+/// Systems count the time of changes in steps of up to this.
+const TIME_STEP: Duration = Duration::from_secs(2);
+
+fn stamp(about: &Metadata) -> Option<String> {
+    let changed = Duration::new(about.ctime().try_into().ok()?, about.ctime_nsec().try_into().ok()?);
+    let settled = SystemTime::UNIX_EPOCH.checked_add(changed)?.max(about.modified().ok()?);
+    SystemTime::now().duration_since(settled).is_ok_and(|age| age > TIME_STEP).then(|| {
+        let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+        format!("{}:{} {} {times:?}", about.dev(), about.ino(), about.len())
+    })
+}
 
 /// Elements of a tensor that lie in a source.
 #[derive(Debug, Clone)]
@@ -140,6 +173,19 @@ mod tests {
         assert!(source.read(5, &mut [0; 3]).is_err());
         std::fs::write(&path, b"other weights").expect("written");
         assert!(source.bytes(&(2..6)).is_err());
+    }
+
+    #[test]
+    fn a_file_has_a_stamp_once_it_has_settled() {
+        let dir = tempfile::tempdir().expect("folder");
+        let path = dir.path().join("model");
+        std::fs::write(&path, b"weights").expect("written");
+        assert_eq!(Source::open(&path).expect("opened").stamp(), None);
+        let about = path.metadata().expect("there");
+        assert_eq!(stamp(&about), None);
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let here = Source::open(&here).expect("older than this program");
+        assert!(here.stamp().is_some_and(|stamp| stamp.contains(&here.len().to_string())));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
-use whimbrel_infer::{Datatype, LoadOptions, RunError, Tensor, TensorInfo, element_count};
+use whimbrel_infer::{Datatype, LoadOptions, PlanCache, RunError, Tensor, TensorInfo, element_count};
 
 /// Inputs are the same in every run and on every machine.
 const SEED: u64 = 0x5748_494d_4252_454c;
@@ -34,6 +34,7 @@ struct Measured {
     runs: u32,
     backend: &'static str,
     load_ms: f64,
+    cached_load_ms: Option<f64>,
     peak_rss_bytes: Option<u64>,
     macs: Option<u64>,
     gmacs_per_s: Option<f64>,
@@ -51,9 +52,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
     let attempted = || format!("measuring {}", args.model.display());
     let start = Instant::now();
-    let options = LoadOptions { threads: args.threads.and_then(threads), ..args.resources.options() };
+    let cache = args.plan_cache.as_deref().map(|folder| PlanCache::within(folder, &args.model));
+    let threads = args.threads.and_then(threads);
+    let options = LoadOptions { threads, cache: cache.clone(), ..args.resources.options() };
     let model = model::open(&args.model, None, backend, &options)?.model;
     let load = start.elapsed();
+    // Not beside what is measured.
+    if let Some(cache) = cache {
+        cache.finish();
+    }
     let model = model.model();
     let inputs = random_inputs(model.inputs()).map_err(|why| Failure::failed(attempted(), why))?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -85,7 +92,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
             }
         }
     }
-    let mut measured = measured(times, load, backend.name(), model.macs());
+    let load = Load { took: load, cached: model.is_from_cache() };
+    let mut measured = measured(times, &load, backend.name(), model.macs());
     measured.layers = gathered.map(Gathered::finish);
     if args.json {
         let text = serde_json::to_string(&measured).map_err(|e| Failure::failed(attempted(), e))?;
@@ -97,7 +105,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measured(mut times: Vec<Duration>, load: Duration, backend: &'static str, macs: Option<u64>) -> Measured {
+/// How the model was loaded.
+struct Load {
+    took: Duration,
+    cached: bool,
+}
+
+fn measured(mut times: Vec<Duration>, load: &Load, backend: &'static str, macs: Option<u64>) -> Measured {
     times.sort_unstable();
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     // The smallest time that at least this share of the runs did not exceed.
@@ -115,7 +129,8 @@ fn measured(mut times: Vec<Duration>, load: Duration, backend: &'static str, mac
         p99_ms: percentile(99),
         runs: u32::try_from(times.len()).unwrap_or(u32::MAX),
         backend,
-        load_ms: ms(load),
+        load_ms: ms(load.took),
+        cached_load_ms: load.cached.then(|| ms(load.took)),
         peak_rss_bytes: peak_rss_bytes(),
         macs,
         gmacs_per_s,
@@ -132,15 +147,17 @@ fn text(measured: &Measured) -> String {
         runs,
         backend,
         load_ms,
+        cached_load_ms,
         peak_rss_bytes,
         macs,
         gmacs_per_s,
         layers: _,
     } = measured;
+    let from = cached_load_ms.map_or("", |_| ", from the plan cache");
     let or_unknown = |value: Option<String>| value.unwrap_or_else(|| "unknown".to_owned());
     format!(
         "backend  {backend}\nruns     {runs}\nmedian   {median_ms:.3} ms\nmin      {min_ms:.3} ms\n\
-         p95      {p95_ms:.3} ms\np99      {p99_ms:.3} ms\nload     {load_ms:.3} ms\n\
+         p95      {p95_ms:.3} ms\np99      {p99_ms:.3} ms\nload     {load_ms:.3} ms{from}\n\
          peak     {}\nMACs     {}\nrate     {}\n",
         or_unknown(peak_rss_bytes.map(|n| format!("{n} bytes"))),
         or_unknown(macs.map(|n| n.to_string())),
@@ -216,13 +233,14 @@ mod tests {
     #[test]
     fn the_json_has_exactly_the_promised_fields() {
         let times = (1..=100).map(Duration::from_millis).collect();
-        let measured = measured(times, Duration::from_millis(7), "tract", Some(50_000_000));
+        let load = Load { took: Duration::from_millis(7), cached: true };
+        let measured = measured(times, &load, "tract", Some(50_000_000));
         let value = serde_json::to_value(&measured).expect("JSON");
         let mut fields: Vec<&str> =
             value.as_object().expect("an object").keys().map(String::as_str).collect();
         fields.sort_unstable();
         let mut promised: Vec<&str> =
-            "median_ms min_ms p95_ms p99_ms runs backend load_ms peak_rss_bytes macs gmacs_per_s"
+            "median_ms min_ms p95_ms p99_ms runs backend load_ms cached_load_ms peak_rss_bytes macs gmacs_per_s"
                 .split(' ')
                 .collect();
         promised.sort_unstable();
@@ -234,10 +252,13 @@ mod tests {
 
     #[test]
     fn one_run_is_every_percentile_and_unknown_macs_are_null() {
-        let measured = measured(vec![Duration::from_millis(3)], Duration::ZERO, "tract", None);
+        let load = Load { took: Duration::ZERO, cached: false };
+        let measured = measured(vec![Duration::from_millis(3)], &load, "tract", None);
         assert_eq!((measured.min_ms, measured.median_ms, measured.p99_ms), (3.0, 3.0, 3.0));
         let value = serde_json::to_value(&measured).expect("JSON");
-        assert!(value["macs"].is_null() && value["gmacs_per_s"].is_null());
+        assert!(
+            value["cached_load_ms"].is_null() && value["macs"].is_null() && value["gmacs_per_s"].is_null()
+        );
     }
 
     #[test]

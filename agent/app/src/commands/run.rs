@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use whimbrel_infer::{RunError, Tensor};
+use whimbrel_infer::{LoadOptions, PlanCache, RunError, Tensor};
 use whimbrel_serve::{InferError, LoadedModel};
 use whimbrel_wire::manifest::TensorSpec;
 
@@ -40,13 +40,19 @@ struct Job {
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let backend = crate::backends::named(args.backend.as_str())
         .map_err(|e| Failure::not_supported("choosing what runs the model", e).hint("use --backend auto"))?;
-    let model = model::open(&args.model, None, backend, &args.resources.options())?.model;
+    let cache = args.plan_cache.as_deref().map(|folder| PlanCache::within(folder, &args.model));
+    let options = LoadOptions { cache: cache.clone(), ..args.resources.options() };
+    let model = model::open(&args.model, None, backend, &options)?.model;
     let jobs = jobs(&args.inputs, &args.outputs)?;
     let progress = match jobs.len() {
         many if many > 1 && std::io::stderr().is_terminal() => ProgressBar::new(many as u64),
         _ => ProgressBar::hidden(),
     };
-    run_all(&model, &jobs, args.threads.map_or(1, usize::from), &progress)
+    run_all(&model, &jobs, args.threads.map_or(1, usize::from), &progress)?;
+    if let Some(cache) = cache {
+        cache.finish();
+    }
+    Ok(())
 }
 
 /// Works on `threads` files at a time.
@@ -201,6 +207,7 @@ mod tests {
             outputs: outputs.to_owned(),
             backend: BackendChoice::Auto,
             threads: Some(2),
+            plan_cache: None,
             resources: ResourceArgs::default(),
         }
     }

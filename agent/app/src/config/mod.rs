@@ -147,7 +147,7 @@ impl ModelSettings {
         };
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = NonZeroUsize::new(threads).unwrap_or_else(processors);
-        LoadOptions { limits, threads: Some(threads), cores }
+        LoadOptions { limits, threads: Some(threads), cores, cache: None }
     }
 }
 

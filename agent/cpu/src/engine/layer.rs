@@ -369,7 +369,7 @@ fn matmul(isa: Isa, product: &plan::MatMul) -> fconv::MatMul {
 }
 
 /// What a convolution does in registers, and what is left to a pass over its result.
-fn fused(activation: Activation) -> (fconv::Activation, Option<Unary>) {
+pub(super) fn fused(activation: Activation) -> (fconv::Activation, Option<Unary>) {
     match activation {
         Activation::None => (fconv::Activation::None, None),
         Activation::Clip { min, max } => (fconv::Activation::Clip { min, max }, None),
@@ -390,7 +390,7 @@ fn after(activation: Activation) -> Option<Unary> {
     }
 }
 
-fn unary(function: plan::Unary) -> Unary {
+pub(super) fn unary(function: plan::Unary) -> Unary {
     match function {
         plan::Unary::Clip { min, max } => Unary::Clip { min, max },
         plan::Unary::LeakyRelu { alpha } => Unary::LeakyRelu(alpha),

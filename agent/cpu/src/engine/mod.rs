@@ -9,6 +9,8 @@
 //! | `arena` | the memory of a run, and the slices that a step may see of it |
 //! | `execute` | steps over slices, in parts |
 //! | `recurrent` | recurrent layers as layers |
+//! | `restore` | layers whose weights were packed before |
+//! | `trust` | what is known of packed parts in a cache |
 //! | `copy` | concatenation and transposition of elements of any size |
 
 mod arena;
@@ -19,6 +21,8 @@ mod info;
 mod layer;
 mod pack;
 mod recurrent;
+mod restore;
+mod trust;
 
 use crate::{
     isa::Isa,
@@ -31,9 +35,11 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use trust::Trust;
 use whimbrel_infer::{
     Backend, CompileError, Cores, Datatype, Engine, Footprint, LayerInfo, LoadError, LoadOptions, Model,
     RunError, Source as File, Tensor,
+    cache::{Blob, Part, Piece},
     plan::{BufferId, Plan, Step},
     program,
 };
@@ -102,6 +108,7 @@ pub struct Prepared {
     scratch_bytes: usize,
     /// Slots outside the arena.
     outside: usize,
+    trust: Trust,
 }
 
 /// A step made ready.
@@ -136,30 +143,34 @@ impl Engine for CpuEngine {
 
     fn prepare(&self, plan: Plan) -> Result<Prepared, CompileError> {
         let layers = pack::layers(self, &plan)?;
-        let scratch_bytes = layers.iter().map(Layer::scratch_bytes).max().unwrap_or(0);
-        let footprint = footprint::of_layers(self.threads, &plan, &layers, scratch_bytes);
-        let source = |id: &BufferId| Source::of(plan.buffer(*id));
-        let ready = |(layer, step): (Layer, &Step)| Ready {
-            layer,
-            inputs: step.inputs.iter().map(source).collect(),
-            outputs: step.outputs.iter().map(source).collect(),
-        };
-        let steps = layers.into_iter().zip(&plan.steps).map(ready).collect();
-        let answer = |id: &BufferId| {
-            let buffer = plan.buffer(*id);
-            Answer { from: Source::of(buffer), datatype: buffer.datatype, shape: buffer.shape.clone() }
-        };
-        let layers = plan.steps.iter().map(|step| info::layer(self.isa, &plan, step)).collect();
-        Ok(Prepared {
-            steps,
-            layers,
-            inputs: plan.inputs.iter().map(|id| Source::of(plan.buffer(*id))).collect(),
-            outputs: plan.outputs.iter().map(answer).collect(),
-            arena_bytes: plan.arena_bytes,
-            footprint,
-            scratch_bytes,
-            outside: plan.outside,
-        })
+        Ok(self.prepared(&plan, layers, Trust::default()))
+    }
+
+    fn packs_for(&self) -> Option<String> {
+        let (version, build) = (env!("CARGO_PKG_VERSION"), env!("WHIMBREL_BUILD"));
+        Some(format!("cpu-{} {version} {build} {}", self.isa, std::env::consts::ARCH))
+    }
+
+    fn packed(&self, prepared: &Prepared) -> Option<Vec<Vec<Piece<Part>>>> {
+        Some(prepared.steps.iter().map(|ready| restore::packed(&ready.layer)).collect())
+    }
+
+    fn restore(&self, plan: Plan, packed: Vec<Vec<Piece<Blob>>>) -> Option<Prepared> {
+        if plan.steps.len() != packed.len() {
+            return None;
+        }
+        let parts = |pieces: &Vec<Piece<Blob>>| pieces.iter().flat_map(|piece| piece.parts.clone()).collect();
+        let trust = Trust::open(packed.iter().map(parts).collect());
+        // Layers take for granted what a plan of a model keeps to: one from elsewhere that does not is no plan.
+        trust::guarded(|| {
+            let steps = plan.steps.iter().zip(&packed);
+            let layers = steps.map(|(step, pieces)| restore::restored(self.isa, &plan, step, pieces));
+            Some(self.prepared(&plan, layers.collect::<Option<_>>()?, trust))
+        })?
+    }
+
+    fn is_damaged(&self, prepared: &Prepared) -> bool {
+        prepared.trust.is_damaged()
     }
 
     fn state(&self, prepared: &Arc<Prepared>) -> State {
@@ -196,6 +207,35 @@ impl Engine for CpuEngine {
 }
 
 impl CpuEngine {
+    /// A plan and its layers.
+    fn prepared(&self, plan: &Plan, layers: Vec<Layer>, trust: Trust) -> Prepared {
+        let scratch_bytes = layers.iter().map(Layer::scratch_bytes).max().unwrap_or(0);
+        let footprint = footprint::of_layers(self.threads, plan, &layers, scratch_bytes);
+        let source = |id: &BufferId| Source::of(plan.buffer(*id));
+        let ready = |(layer, step): (Layer, &Step)| Ready {
+            layer,
+            inputs: step.inputs.iter().map(source).collect(),
+            outputs: step.outputs.iter().map(source).collect(),
+        };
+        let steps = layers.into_iter().zip(&plan.steps).map(ready).collect();
+        let answer = |id: &BufferId| {
+            let buffer = plan.buffer(*id);
+            Answer { from: Source::of(buffer), datatype: buffer.datatype, shape: buffer.shape.clone() }
+        };
+        let layers = plan.steps.iter().map(|step| info::layer(self.isa, plan, step)).collect();
+        Prepared {
+            steps,
+            layers,
+            inputs: plan.inputs.iter().map(|id| Source::of(plan.buffer(*id))).collect(),
+            outputs: plan.outputs.iter().map(answer).collect(),
+            arena_bytes: plan.arena_bytes,
+            footprint,
+            scratch_bytes,
+            outside: plan.outside,
+            trust,
+        }
+    }
+
     /// Runs a plan, each step by `step`.
     fn around(
         &self,
@@ -208,9 +248,19 @@ impl CpuEngine {
             state.store(to, tensor)?;
         }
         let mut team = team().claim(self.threads, self.cores);
-        for ready in &prepared.steps {
+        let trust = &prepared.trust;
+        let open = trust.is_open();
+        for (index, ready) in prepared.steps.iter().enumerate() {
             team.adjust();
-            step(ready, state, &team)?;
+            if open {
+                trust.check(index)?;
+                trust.watch(|| step(ready, state, &team))?;
+            } else {
+                step(ready, state, &team)?;
+            }
+        }
+        if open {
+            trust.close();
         }
         drop(team);
         prepared.outputs.iter().map(|answer| state.load(answer)).collect()

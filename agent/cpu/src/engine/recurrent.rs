@@ -2,6 +2,7 @@
 
 use crate::{
     isa::Isa,
+    packed::Packed,
     pointwise::unary::Unary,
     recurrent::{Activations, DirectionSpec, Given, Recurrent, RecurrentSpec, Results, Weights},
 };
@@ -19,35 +20,28 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn new(isa: Isa, layer: &plan::Recurrent, unary: impl Fn(plan::Unary) -> Unary) -> Self {
-        let cell = layer.cell;
-        let directions = layer.directions.iter().map(|direction| {
-            let function = |index: usize| {
-                let last = direction.activations.last().copied();
-                direction.activations.get(index).copied().or(last).map_or(Unary::Tanh, &unary)
-            };
-            let weights = match &direction.weights {
-                RecurrentWeights::Floats(weights) => Weights::Floats(weights),
-                RecurrentWeights::Bytes { weights, scales } => Weights::Bytes { weights, scales },
-            };
-            DirectionSpec {
-                reverse: direction.reverse,
-                activations: Activations { gate: function(0), candidate: function(1), state: function(2) },
-                weights,
-                bias: direction.bias.as_ref().map(|bias| bias.as_slice()),
-                peepholes: direction.peepholes.as_ref().map(|peepholes| peepholes.as_slice()),
-            }
-        });
-        let spec = RecurrentSpec {
-            cell,
-            steps: layer.steps,
-            batch: layer.batch,
-            hidden: layer.hidden,
-            batch_first: layer.batch_first,
-            clip: layer.clip,
-            directions: directions.collect(),
-        };
-        let (places, lens, given) = (layer.places(), layer.lens(), layer.given);
-        Self { recurrent: Recurrent::new(isa, &spec), places, lens, given }
+        Self::of(Recurrent::new(isa, &spec(layer, unary)), layer)
+    }
+
+    /// The layer with what was packed of its directions; `None` where the two do not fit.
+    pub(super) fn from_parts(
+        isa: Isa,
+        layer: &plan::Recurrent,
+        unary: impl Fn(plan::Unary) -> Unary,
+        parts: Vec<(Vec<u64>, Vec<Packed>)>,
+    ) -> Option<Self> {
+        let each = parts.len().checked_div(layer.directions.len()).filter(|each| *each > 0)?;
+        let parts = parts.chunks(each).map(<[_]>::to_vec).collect();
+        Some(Self::of(Recurrent::from_parts(isa, &spec(layer, unary), parts)?, layer))
+    }
+
+    /// What was packed, direction by direction.
+    pub(super) fn parts(&self) -> Vec<(Vec<u64>, Vec<Packed>)> {
+        self.recurrent.parts().into_iter().flatten().collect()
+    }
+
+    fn of(recurrent: Recurrent, layer: &plan::Recurrent) -> Self {
+        Self { recurrent, places: layer.places(), lens: layer.lens(), given: layer.given }
     }
 
     pub(super) fn packed_bytes(&self) -> usize {
@@ -79,5 +73,35 @@ impl Layer {
             cell: &mut cell[..last_len],
         };
         self.recurrent.run(given, &mut results, scratch);
+    }
+}
+
+fn spec(layer: &plan::Recurrent, unary: impl Fn(plan::Unary) -> Unary) -> RecurrentSpec<'_> {
+    let cell = layer.cell;
+    let directions = layer.directions.iter().map(|direction| {
+        let function = |index: usize| {
+            let last = direction.activations.last().copied();
+            direction.activations.get(index).copied().or(last).map_or(Unary::Tanh, &unary)
+        };
+        let weights = match &direction.weights {
+            RecurrentWeights::Floats(weights) => Weights::Floats(weights),
+            RecurrentWeights::Bytes { weights, scales } => Weights::Bytes { weights, scales },
+        };
+        DirectionSpec {
+            reverse: direction.reverse,
+            activations: Activations { gate: function(0), candidate: function(1), state: function(2) },
+            weights,
+            bias: direction.bias.as_ref().map(|bias| bias.as_slice()),
+            peepholes: direction.peepholes.as_ref().map(|peepholes| peepholes.as_slice()),
+        }
+    });
+    RecurrentSpec {
+        cell,
+        steps: layer.steps,
+        batch: layer.batch,
+        hidden: layer.hidden,
+        batch_first: layer.batch_first,
+        clip: layer.clip,
+        directions: directions.collect(),
     }
 }

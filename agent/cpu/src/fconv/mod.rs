@@ -166,6 +166,18 @@ impl Conv {
         &self.header.geometry
     }
 
+    /// Whether another tensor is added.
+    #[must_use]
+    pub const fn adds_residual(&self) -> bool {
+        self.header.residual
+    }
+
+    /// What is applied in the end.
+    #[must_use]
+    pub const fn activation(&self) -> Activation {
+        self.header.activation
+    }
+
     /// Pieces of work, about equally much each.
     #[must_use]
     pub fn units(&self) -> usize {

@@ -132,6 +132,24 @@ impl QConv {
         self.isa
     }
 
+    /// Whether another tensor is added to its bytes.
+    #[must_use]
+    pub fn adds_residual(&self) -> bool {
+        matches!(self.finish, Finish::Quantised(_, Some(_)))
+    }
+
+    /// Whether its results are floats.
+    #[must_use]
+    pub fn makes_floats(&self) -> bool {
+        matches!(self.finish, Finish::Float)
+    }
+
+    /// Whether its results are int32 sums.
+    #[must_use]
+    pub fn makes_sums(&self) -> bool {
+        matches!(self.finish, Finish::Int32)
+    }
+
     /// Independent pieces of work: blocks of output pixels, or panels of output channels where there is one pixel.
     #[must_use]
     pub fn units(&self) -> usize {

@@ -12,7 +12,10 @@ pub use cell::Activations;
 pub use product::Weights;
 pub use whimbrel_infer::plan::Cell;
 
-use crate::{isa::Isa, packed::ALIGNMENT_BYTES};
+use crate::{
+    isa::Isa,
+    packed::{ALIGNMENT_BYTES, Packed},
+};
 use bytemuck::Pod;
 use cell::Row;
 use product::Product;
@@ -149,6 +152,39 @@ impl Recurrent {
     #[must_use]
     pub fn packed_bytes(&self) -> usize {
         self.directions.iter().map(|direction| direction.product.packed_bytes()).sum()
+    }
+
+    /// What was packed of each direction, as numbers and parts.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Vec<(Vec<u64>, Vec<Packed>)>> {
+        self.directions.iter().map(|direction| direction.product.parts()).collect()
+    }
+
+    /// The layer that [`Self::new`] makes of a specification, whose weights may be missing, with what was packed of it. `None` where the
+    /// two do not fit.
+    #[must_use]
+    pub fn from_parts(
+        isa: Isa,
+        spec: &RecurrentSpec<'_>,
+        parts: Vec<Vec<(Vec<u64>, Vec<Packed>)>>,
+    ) -> Option<Self> {
+        let RecurrentSpec { cell, steps, batch, hidden, batch_first, clip, .. } = *spec;
+        let rows = cell.gates().checked_mul(hidden)?;
+        let mut directions = Vec::new();
+        for (spec, parts) in spec.directions.iter().zip(parts) {
+            let product = Product::from_parts(isa, cell, [batch, hidden], parts)?;
+            let fits = spec.bias.is_none_or(|bias| bias.len() == rows)
+                && spec.peepholes.is_none_or(|peepholes| peepholes.len() / 3 == hidden);
+            directions.push(Direction {
+                reverse: spec.reverse,
+                activations: spec.activations,
+                bias: spec.bias.filter(|_| matches!(product, Product::Bytes(_))).map(<[f32]>::to_vec),
+                product: fits.then_some(product)?,
+                peepholes: spec.peepholes.map(<[f32]>::to_vec),
+            });
+        }
+        let fits = steps > 0 && !directions.is_empty() && directions.len() == spec.directions.len();
+        fits.then_some(Self { isa, cell, steps, batch, hidden, batch_first, clip, directions })
     }
 
     /// Bytes of scratch memory that a run needs.

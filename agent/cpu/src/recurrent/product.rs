@@ -65,6 +65,53 @@ impl Product {
         }
     }
 
+    /// Numbers and packed parts, from which [`Self::from_parts`] makes it again: one pair, or two where the last gate's product is
+    /// another.
+    pub(super) fn parts(&self) -> Vec<(Vec<u64>, Vec<Packed>)> {
+        match self {
+            Self::Floats(conv) => vec![conv.parts()],
+            Self::Split(convs) => convs.iter().map(|conv| conv.parts()).collect(),
+            Self::Bytes(conv) => {
+                let (numbers, parts) = conv.parts();
+                vec![(numbers.into_iter().map(u64::from).collect(), parts)]
+            }
+        }
+    }
+
+    /// The product of [`Self::parts`]; `None` where they are not those of such a layer.
+    pub(super) fn from_parts(
+        isa: Isa,
+        cell: Cell,
+        [batch, hidden]: [usize; 2],
+        parts: Vec<(Vec<u64>, Vec<Packed>)>,
+    ) -> Option<Self> {
+        let rows = cell.gates().checked_mul(hidden)?;
+        let floats = |(numbers, parts): (Vec<u64>, Vec<Packed>), columns: usize| {
+            let conv = fconv::Conv::from_parts(isa, &numbers, parts)?;
+            let fits = *conv.geometry() == Conv2d::matmul(batch, hidden, columns) && !conv.adds_residual();
+            fits.then(|| Box::new(conv))
+        };
+        let mut parts = parts.into_iter();
+        let (first, second, none) = (parts.next()?, parts.next(), parts.next());
+        let split = matches!(cell, Cell::Gru { reset_after: false });
+        let product = match second {
+            Some(second) if split => Self::Split([floats(first, 2 * hidden)?, floats(second, hidden)?]),
+            Some(_) => return None,
+            // A quantised layer has one product whatever its cell.
+            None => match floats(first.clone(), rows) {
+                Some(conv) if !split => Self::Floats(conv),
+                _ => {
+                    let numbers =
+                        first.0.iter().map(|n| u32::try_from(*n)).collect::<Result<Vec<_>, _>>().ok()?;
+                    let conv = QConv::from_parts(isa, &numbers, &first.1)?;
+                    let fits = *conv.geometry() == Conv2d::matmul(batch, hidden, rows) && conv.makes_floats();
+                    Self::Bytes(Box::new(fits.then_some(conv)?))
+                }
+            },
+        };
+        none.is_none().then_some(product)
+    }
+
     /// Whether the last gate's product is another.
     pub(super) fn is_split(&self) -> bool {
         matches!(self, Self::Split(_))

@@ -1,8 +1,10 @@
 //! The sizes of a convolution.
 
+use serde::{Deserialize, Serialize};
+
 /// A two-dimensional convolution over NHWC data. A one-dimensional one has height 1; a matrix product of `rows x in_c` by
 /// `in_c x out_c` is one with a 1 x 1 kernel over `in_w = rows` pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conv2d {
     /// Images.
     pub batch: usize,

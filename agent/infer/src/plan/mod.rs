@@ -5,12 +5,14 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | `check` | whether a plan from outside holds together |
 //! | `footprint` | what a plan takes of memory |
 //! | `geometry` | the sizes of a convolution |
 //! | `operation` | what a step does |
 //! | `recurrent` | recurrent layers |
 //! | `weights` | constant elements that exist only while a step is made ready |
 
+mod check;
 mod footprint;
 mod geometry;
 mod operation;
@@ -23,15 +25,16 @@ pub use operation::*;
 pub use recurrent::{Cell, Direction, Recurrent, RecurrentWeights};
 pub use weights::Weights;
 
-use crate::{datatype::Datatype, tensor::Tensor};
+use crate::{cache::form, datatype::Datatype, tensor::Tensor};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A buffer, by its place in [`Plan::buffers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BufferId(pub usize);
 
 /// The order in which elements lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Layout {
     /// As ONNX has them: row-major over the shape.
     Rows,
@@ -40,7 +43,7 @@ pub enum Layout {
 }
 
 /// Where a buffer's bytes are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Place {
     /// In the arena, from this byte on.
     Arena(usize),
@@ -49,13 +52,14 @@ pub enum Place {
     /// The memory of another buffer from this byte on, while offsets are not assigned.
     Part(BufferId, usize),
     /// In the model.
+    #[serde(with = "form::constant")]
     Constant(Arc<Tensor>),
     /// In a slot of its own outside the arena: elements without a fixed size.
     Outside(usize),
 }
 
 /// Bytes of elements of one type.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Buffer {
     /// Element type. A shifted int8 buffer is [`Datatype::Uint8`].
     pub datatype: Datatype,
@@ -88,7 +92,7 @@ impl Buffer {
 }
 
 /// One thing to do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Step {
     /// What.
     pub operation: Operation,
@@ -103,7 +107,7 @@ pub struct Step {
 }
 
 /// A flat list of steps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// All buffers.
     pub buffers: Vec<Buffer>,

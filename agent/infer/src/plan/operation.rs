@@ -2,13 +2,14 @@
 
 use super::{Conv2d, Recurrent, Weights};
 use crate::single::Single;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Bytes before the elements of a dynamically quantised tensor.
 pub const DYNAMIC_HEAD_BYTES: usize = crate::compile::memory::ALIGNMENT_BYTES;
 
 /// What a step does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Operation {
     /// Convolution or matrix product of f32 by constant weights. Inputs: x, and the residual where there is one.
     Conv(Conv),
@@ -93,6 +94,7 @@ pub enum Operation {
     /// where floats are made, the scale (f32).
     DynamicConv(QConv),
     /// A node run on its own. Inputs: those that are live.
+    #[serde(skip)]
     Single(Arc<Single>),
 }
 
@@ -112,7 +114,7 @@ impl Operation {
 }
 
 /// What bytes mean: `(q - zero) * scale`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Quant {
     /// Units of one step.
     pub scale: f32,
@@ -121,7 +123,7 @@ pub struct Quant {
 }
 
 /// A function of each result, fused into the step that makes it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Activation {
     /// Nothing.
     None,
@@ -137,7 +139,7 @@ pub enum Activation {
 }
 
 /// A function of one f32.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is the ONNX operator of that name")]
 pub enum Unary {
     Clip {
@@ -177,13 +179,15 @@ pub enum Unary {
 }
 
 /// Convolution of f32.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conv {
     /// Sizes.
     pub geometry: Conv2d,
     /// Out channels, in channels per group, kernel rows, kernel columns.
+    #[serde(skip)]
     pub weights: Weights<f32>,
     /// One per output channel.
+    #[serde(skip)]
     pub bias: Option<Arc<Vec<f32>>>,
     /// Applied last.
     pub activation: Activation,
@@ -192,13 +196,15 @@ pub struct Conv {
 }
 
 /// Convolution of bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QConv {
     /// Sizes.
     pub geometry: Conv2d,
     /// Out channels, in channels per group, kernel rows, kernel columns; the zero point subtracted, so -255 to 255.
+    #[serde(skip)]
     pub weights: Weights<i16>,
     /// One per output channel, in units of input scale times weight scale.
+    #[serde(skip)]
     pub bias: Option<Arc<Vec<i32>>>,
     /// The byte that means 0 in the input.
     pub input_zero: u8,
@@ -207,11 +213,12 @@ pub struct QConv {
 }
 
 /// What becomes of exact sums.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum QConvOutput {
     /// `clamp(round_half_even(sum * multiplier) + zero, min, max)`.
     Bytes {
         /// One per output channel, or one for all.
+        #[serde(skip)]
         multiplier: Arc<Vec<f32>>,
         /// The byte that means 0.
         zero: u8,
@@ -227,14 +234,16 @@ pub enum QConvOutput {
     /// `sum * multiplier + bias`, as f32.
     Floats {
         /// One per output channel, or one for all.
+        #[serde(skip)]
         multiplier: Arc<Vec<f32>>,
         /// One per output channel.
+        #[serde(skip)]
         bias: Option<Arc<Vec<f32>>>,
     },
 }
 
 /// A function from bytes of one meaning to bytes of another.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct QMap {
     /// What the input's bytes mean.
     pub from: Quant,
@@ -249,7 +258,7 @@ pub struct QMap {
 }
 
 /// What is done with a dequantised byte.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum MapFunction {
     /// A function of it.
     Unary(Unary),
@@ -265,7 +274,7 @@ pub enum MapFunction {
 }
 
 /// A sum or product of two byte tensors that broadcast, over physical axes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QBroadcast {
     /// What the bytes mean.
     pub pair: QPair,
@@ -276,7 +285,7 @@ pub struct QBroadcast {
 }
 
 /// A sum of a step's own bytes and another tensor's.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct QResidual {
     /// What the bytes of both, and of the sum, mean.
     pub pair: QPair,
@@ -285,7 +294,7 @@ pub struct QResidual {
 }
 
 /// Two byte tensors and the byte tensor that comes of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct QPair {
     /// What the first one's bytes mean.
     pub a: Quant,
@@ -302,7 +311,7 @@ pub struct QPair {
 }
 
 /// A stack of matrix products, `a` of m x k by `b` of k x n.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MatMul {
     /// Products.
     pub batch: usize,
@@ -319,7 +328,7 @@ pub struct MatMul {
 }
 
 /// Windows over channels-last data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// Images, rows, columns, channels of the input.
     pub input: [usize; 4],
@@ -338,7 +347,7 @@ pub struct Pool {
 }
 
 /// An operator of two f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is the ONNX operator of that name")]
 pub enum BinaryKind {
     Add,
@@ -352,7 +361,7 @@ pub enum BinaryKind {
 }
 
 /// An element-wise operator over physical axes, with the elements to move on in each operand per axis, 0 where it is repeated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Binary {
     /// Which.
     pub kind: BinaryKind,
@@ -367,7 +376,7 @@ pub struct Binary {
 }
 
 /// Resizing of channels-last images, f32 or bytes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resize {
     /// Images, rows, columns, channels of the input.
     pub input: [usize; 4],

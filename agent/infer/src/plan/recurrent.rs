@@ -1,6 +1,8 @@
 //! Recurrent layers: what is left of them once the inputs of all steps are multiplied by their weights.
 
 use super::Unary;
+use crate::cache::form;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A recurrent layer over all its steps.
@@ -9,7 +11,7 @@ use std::sync::Arc;
 /// one after another and, in layers of floats, the biases of the input added; then, where they are there, sequence lengths (int32), the
 /// initial hidden state, the initial cell state. Output: one buffer with the hidden states of all steps, the last hidden state and,
 /// for LSTM, the last cell state, at [`Recurrent::places`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Recurrent {
     /// How a state follows from the one before.
     pub cell: Cell,
@@ -30,7 +32,7 @@ pub struct Recurrent {
 }
 
 /// A kind of recurrence; gates lie in the order that ONNX gives weights in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cell {
     /// Input, output, forget and cell gate.
     Lstm {
@@ -59,17 +61,20 @@ impl Cell {
 }
 
 /// One direction of a recurrent layer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Direction {
     /// Whether it goes from the last step to the first.
     pub reverse: bool,
     /// Those of the gates and, for LSTM, of the cell state, in ONNX's order.
     pub activations: Vec<Unary>,
     /// Gates by hidden elements.
+    #[serde(skip)]
     pub weights: RecurrentWeights,
     /// One for each row of the weights; of quantised layers, both the input's and the state's.
+    #[serde(with = "form::floats")]
     pub bias: Option<Arc<Vec<f32>>>,
     /// Of LSTM: of the input, output and forget gate, one after another.
+    #[serde(with = "form::floats")]
     pub peepholes: Option<Arc<Vec<f32>>>,
 }
 
@@ -85,6 +90,13 @@ pub enum RecurrentWeights {
         /// One per row.
         scales: Arc<Vec<f32>>,
     },
+}
+
+impl Default for RecurrentWeights {
+    /// None, as where they were packed before.
+    fn default() -> Self {
+        Self::Floats(Arc::default())
+    }
 }
 
 impl Recurrent {

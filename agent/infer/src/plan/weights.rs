@@ -19,6 +19,13 @@ impl<T> fmt::Debug for Weights<T> {
     }
 }
 
+impl<T: Clone + Send + Sync + 'static> Default for Weights<T> {
+    /// None, as where they were packed before.
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
 impl<T: Clone + Send + Sync + 'static> Weights<T> {
     /// Elements that are there.
     #[must_use]

@@ -2,9 +2,11 @@
 
 use super::{
     Engine, dynamic,
+    file::ModelFile,
     segments::{After, Key, Operand, Segment, Segments},
 };
 use crate::{
+    cache::Slot,
     compile::{
         CompileError,
         straight::{Environment, Ready},
@@ -27,12 +29,21 @@ const SEGMENTS_MAX: usize = 10_000;
 /// What runs need besides their inputs.
 pub(super) struct Program<E: Engine> {
     pub(super) engine: E,
-    pub(super) model: Model,
+    pub(super) file: ModelFile,
     pub(super) limits: ImportLimits,
     pub(super) segments: Segments<E>,
     pub(super) budget: Arc<Budget>,
-    /// Constants, and the file where it is in memory.
-    pub(super) _held: Reservation,
+    /// Where it came from, unless from its file.
+    pub(super) slot: Option<Slot>,
+}
+
+/// Which graph runs.
+#[derive(Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// The model's own.
+    Whole,
+    /// One inside a node, and the path of that node.
+    Inner(&'a Graph, &'a str),
 }
 
 /// A segment with working memory, kept for the next run.
@@ -54,14 +65,32 @@ pub(super) fn shapes_failed(error: &CompileError) -> RunError {
 }
 
 impl<E: Engine> Program<E> {
-    /// Runs a graph: the model's own where `path` is empty, else one inside a node. Where there is a profile, layers are timed.
+    /// What the model's file says.
+    ///
+    /// # Errors
+    /// It cannot be read any more, or there is no memory for it.
+    pub(super) fn model(&self) -> Result<&Model, CompileError> {
+        self.file.model(&self.limits, &self.budget, self.engine.name())
+    }
+
+    /// A graph of the model.
+    ///
+    /// # Errors
+    /// As [`Self::model`].
+    pub(super) fn graph<'a>(&'a self, which: Which<'a>) -> Result<&'a Graph, CompileError> {
+        match which {
+            Which::Whole => Ok(&self.model()?.graph),
+            Which::Inner(graph, _) => Ok(graph),
+        }
+    }
+
+    /// Runs a graph. Where there is a profile, layers are timed.
     ///
     /// # Errors
     /// See [`RunError`].
     pub(super) fn run(
         &self,
-        graph: &Graph,
-        path: &str,
+        which: Which<'_>,
         given: Tensors,
         warm: &mut Option<Warm<E>>,
         mut profile: Option<&mut Profile>,
@@ -73,9 +102,19 @@ impl<E: Engine> Program<E> {
             environment.ready.insert(name.clone(), ready);
         }
         for depth in 0..SEGMENTS_MAX {
+            let path = if let Which::Inner(_, path) = which { path } else { "" };
             let key = Key::of(path, &environment, depth);
-            let segment = self.segments.get(self, graph, key, &environment).map_err(|e| shapes_failed(&e))?;
-            let outputs = self.run_segment(&segment, &tensors, warm, profile.as_deref_mut())?;
+            let get = || self.segments.get(self, which, &key, &environment).map_err(|e| shapes_failed(&e));
+            let mut segment = get()?;
+            let mut outputs = self.run_segment(&segment, &tensors, warm, profile.as_deref_mut());
+            if outputs.is_err() && self.engine.is_damaged(&segment.prepared) {
+                self.forget(&key);
+                // Its memory is needed for the one that takes its place.
+                drop(segment);
+                segment = get()?;
+                outputs = self.run_segment(&segment, &tensors, warm, profile.as_deref_mut());
+            }
+            let outputs = outputs?;
             if matches!(segment.after, After::Answer) {
                 return Ok(outputs.into_iter().map(Arc::new).collect());
             }
@@ -83,9 +122,17 @@ impl<E: Engine> Program<E> {
                 segment.outputs.iter().map(|(name, ..)| name.clone()).zip(outputs.into_iter().map(Arc::new)),
             );
             environment.done.extend(segment.done.iter().cloned());
-            self.between(&segment, graph, &mut tensors, &mut environment, profile.as_deref_mut())?;
+            self.between(&segment, which, &mut tensors, &mut environment, profile.as_deref_mut())?;
         }
         Err(RunError::Failed { why: format!("more than {SEGMENTS_MAX} values had to be looked at") })
+    }
+
+    /// Gives up a segment whose packed parts are not what was written, and the file that they came from.
+    fn forget(&self, key: &Key) {
+        self.segments.forget(key);
+        if let Some(slot) = &self.slot {
+            slot.discard("its packed weights are not what was written");
+        }
     }
 
     fn run_segment(
@@ -137,7 +184,7 @@ impl<E: Engine> Program<E> {
     fn between(
         &self,
         segment: &Segment<E>,
-        graph: &Graph,
+        which: Which<'_>,
         tensors: &mut Tensors,
         environment: &mut Environment,
         profile: Option<&mut Profile>,
@@ -168,6 +215,7 @@ impl<E: Engine> Program<E> {
                         }
                     });
                 }
+                let graph = self.graph(which).map_err(|e| shapes_failed(&e))?;
                 let outer = dynamic::Outer { tensors, constants: &graph.constants };
                 let outputs = dynamic::run(self, placed, &inputs, &outer, profile)?;
                 let prefix_len = placed.key.rfind('/').map_or(0, |at| at + 1);

@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    drive::{Program, Tensors, shapes_failed},
+    drive::{Program, Tensors, Which, shapes_failed},
     scan,
 };
 use crate::{
@@ -48,7 +48,9 @@ pub(super) fn run<E: Engine>(
             };
             let views: Vec<Option<View>> = inputs.iter().map(|tensor| tensor.as_ref().map(view)).collect();
             let start = profile.as_ref().map(|_| Instant::now());
-            let single = Single::compile(node, &program.model.opsets, &views, &program.limits)
+            let single = program
+                .model()
+                .and_then(|model| Single::compile(node, &model.opsets, &views, &program.limits))
                 .map_err(|e| shapes_failed(&e))?;
             let outputs = single.run(&[]).map_err(|why| failed(node, &why))?;
             if let (Some(profile), Some(start)) = (profile, start) {
@@ -113,8 +115,8 @@ fn turn<E: Engine>(
         let (Ok(counter), Ok(condition)) = (counter, condition) else { break };
         let own = [Arc::new(counter), Arc::new(condition)].into_iter().chain(carried);
         given.extend(body.inputs.iter().cloned().zip(own));
-        let mut outputs =
-            program.run(body, &placed.key, given, &mut warm, profile.as_deref_mut())?.into_iter();
+        let which = Which::Inner(body, &placed.key);
+        let mut outputs = program.run(which, given, &mut warm, profile.as_deref_mut())?.into_iter();
         going = outputs.next().is_some_and(|tensor| truth(&tensor));
         carried = outputs.by_ref().take(count).collect();
         for (list, tensor) in collected.iter_mut().zip(outputs) {

@@ -1,7 +1,13 @@
 //! What runs a plan.
 
 use crate::{
-    compile::CompileError, error::RunError, memory::Footprint, plan::Plan, profile::LayerInfo, tensor::Tensor,
+    cache::{Blob, Part, Piece},
+    compile::CompileError,
+    error::RunError,
+    memory::Footprint,
+    plan::Plan,
+    profile::LayerInfo,
+    tensor::Tensor,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +34,31 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// The plan asks for what the processor cannot do, or for more memory than there is.
     fn prepare(&self, plan: Plan) -> Result<Self::Prepared, CompileError>;
+
+    /// Says what packed parts depend on besides the plan, the build included, after a word that files can be called by; `None` where
+    /// plans are not to be kept.
+    fn packs_for(&self) -> Option<String> {
+        None
+    }
+
+    /// What was packed for each step, from which [`Self::restore`] makes the plan ready again; `None` where that cannot be done.
+    fn packed(&self, prepared: &Self::Prepared) -> Option<Vec<Vec<Piece<Part>>>> {
+        let _ = prepared;
+        None
+    }
+
+    /// Makes a plan ready without its weights: they were packed before. What the parts hold is looked at when they are first used.
+    /// `None` where plan and pieces do not fit.
+    fn restore(&self, plan: Plan, packed: Vec<Vec<Piece<Blob>>>) -> Option<Self::Prepared> {
+        let _ = (plan, packed);
+        None
+    }
+
+    /// Whether a run failed since packed parts were not what was written.
+    fn is_damaged(&self, prepared: &Self::Prepared) -> bool {
+        let _ = prepared;
+        false
+    }
 
     /// Working memory for a plan.
     fn state(&self, prepared: &Arc<Self::Prepared>) -> Self::State;

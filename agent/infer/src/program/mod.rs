@@ -9,6 +9,8 @@
 //! | `segments` | plans by what is known before them |
 //! | `drive` | runs segment after segment |
 //! | `dynamic` | nodes whose output shapes only a run tells, loops among them |
+//! | `file` | the model's file, decoded when somebody asks |
+//! | `kept` | segments to a plan cache and back |
 //! | `probe` | outputs of a model whose smallest inputs make no sense |
 //! | `scan` | bodies over slices of tensors |
 //! | `session` | the model and its sessions |
@@ -16,6 +18,8 @@
 mod drive;
 mod dynamic;
 mod engine;
+mod file;
+mod kept;
 mod probe;
 mod scan;
 mod segments;

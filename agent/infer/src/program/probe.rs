@@ -15,13 +15,14 @@ pub(super) fn outputs<E: Engine>(
     program: &Program<E>,
     binding: &Binding,
 ) -> Option<Vec<(String, Datatype, Vec<usize>)>> {
+    let model = program.model().ok()?;
     SIZES.iter().find_map(|size| {
         let mut environment = Environment::default();
         for info in &binding.inputs {
             let shape = info.shape.iter().map(|fixed| fixed.unwrap_or(*size)).collect();
             environment.ready.insert(info.name.clone(), Ready::Live(info.datatype, shape));
         }
-        let list = straighten(&program.model, &program.model.graph, &environment, &program.limits).ok()?;
+        let list = straighten(model, &model.graph, &environment, &program.limits).ok()?;
         let output = |id: &crate::compile::straight::ValueId| {
             let value = &list.values[id.0];
             (value.name.clone(), value.datatype, value.shape.clone())

@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    drive::{Program, Tensors},
+    drive::{Program, Tensors, Which},
     dynamic::{Outer, captured, failed, stacked},
 };
 use crate::{
@@ -61,8 +61,8 @@ pub(super) fn run<E: Engine>(
             own.push(Arc::new(item(tensor, at).ok_or_else(|| fail("it scans strings"))?));
         }
         given.extend(body.inputs.iter().cloned().zip(own));
-        let mut outputs =
-            program.run(body, &placed.key, given, &mut warm, profile.as_deref_mut())?.into_iter();
+        let which = Which::Inner(body, &placed.key);
+        let mut outputs = program.run(which, given, &mut warm, profile.as_deref_mut())?.into_iter();
         carried = outputs.by_ref().take(states).collect();
         collected.iter_mut().zip(outputs).for_each(|(list, tensor)| list.push(tensor));
     }

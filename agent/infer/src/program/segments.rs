@@ -1,13 +1,15 @@
 //! Plans by what is known before them.
 
-use super::{Engine, drive::Program};
+use super::{
+    Engine,
+    drive::{Program, Which},
+};
 use crate::{
+    cache::Names,
     compile::{
         CompileError, lower, memory, propagate,
         straight::{self, End, Environment, Placed, Ready},
     },
-    datatype::Datatype,
-    graph::Graph,
     memory::{Budget, MemoryError, Purpose, Reservation},
     tensor::Tensor,
 };
@@ -27,7 +29,7 @@ const KNOWN_ELEMENTS_MAX: usize = 4096;
 pub(super) struct Key {
     /// Which graph: empty for the model's own, else the path of the node it stands in.
     pub(super) graph: String,
-    pub(super) live: Vec<(String, Datatype, Vec<usize>)>,
+    pub(super) live: Names,
     pub(super) known: Vec<(String, Arc<Tensor>)>,
     /// How many segments came before it in this run.
     pub(super) depth: usize,
@@ -56,7 +58,7 @@ pub(super) struct Segment<E: Engine> {
     /// Names of what the plan is given, in its order.
     pub(super) inputs: Vec<String>,
     /// Names, types and shapes of what it answers, in its order.
-    pub(super) outputs: Vec<(String, Datatype, Vec<usize>)>,
+    pub(super) outputs: Names,
     pub(super) after: After,
     /// Keys of the nodes it runs.
     pub(super) done: BTreeSet<String>,
@@ -70,6 +72,17 @@ pub(super) struct Segment<E: Engine> {
 }
 
 impl<E: Engine> Segment<E> {
+    /// One that is all that a run does, with the memory of a run and its own.
+    pub(super) fn whole(
+        prepared: Arc<E::Prepared>,
+        (inputs, outputs): (Vec<String>, Names),
+        macs: u64,
+        (run_bytes, memory): (u64, Reservation),
+    ) -> Self {
+        let (after, done) = (After::Answer, BTreeSet::new());
+        Self { prepared, inputs, outputs, after, done, macs, run_bytes, _memory: memory, is_first: true }
+    }
+
     /// Whether it is all that a graph's run does.
     pub(super) fn is_whole(&self) -> bool {
         self.is_first && matches!(self.after, After::Answer)
@@ -96,37 +109,77 @@ pub(super) enum Operand {
 /// Makes and keeps segments.
 pub(super) struct Segments<E: Engine> {
     kept: Mutex<Kept<E>>,
+    /// While segments are recorded for a cache: those that are whole runs, and may be kept.
+    recorded: Mutex<Option<Vec<Recorded<E>>>>,
+}
+
+/// A segment for a cache.
+pub(super) struct Recorded<E: Engine> {
+    pub(super) key: Key,
+    pub(super) segment: Arc<Segment<E>>,
+    /// Its plan, without what was packed.
+    pub(super) plan: Vec<u8>,
 }
 
 /// Newest last.
 type Kept<E> = Vec<(Key, Arc<Segment<E>>)>;
 
 impl<E: Engine> Segments<E> {
-    pub(super) const fn new() -> Self {
-        Self { kept: Mutex::new(Vec::new()) }
+    /// None yet; `recording` those that are made from now on.
+    pub(super) fn new(recording: bool) -> Self {
+        Self { kept: Mutex::default(), recorded: Mutex::new(recording.then(Vec::new)) }
+    }
+
+    /// A segment that was made before.
+    pub(super) fn add(&self, key: Key, segment: Segment<E>) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push((key, Arc::new(segment)));
+    }
+
+    /// Gives up a segment.
+    pub(super) fn forget(&self, key: &Key) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| other != key);
+    }
+
+    /// Ends the recording.
+    pub(super) fn recorded(&self) -> Vec<Recorded<E>> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    fn record(&self, key: &Key, segment: &Arc<Segment<E>>, plan: Option<Vec<u8>>) {
+        if let Some(plan) = plan.filter(|_| segment.is_whole())
+            && let Some(list) = &mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            list.push(Recorded { key: key.clone(), segment: Arc::clone(segment), plan });
+        }
+    }
+
+    fn is_recording(&self) -> bool {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub(super) fn get(
         &self,
         program: &Program<E>,
-        graph: &Graph,
-        key: Key,
+        which: Which<'_>,
+        key: &Key,
         environment: &Environment,
     ) -> Result<Arc<Segment<E>>, CompileError> {
         // Held while a plan is made: sessions that need the same one wait for it rather than make it again.
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept.iter().position(|(other, _)| *other == key) {
+        if let Some(at) = kept.iter().position(|(other, _)| other == key) {
             let entry = kept.remove(at);
             let segment = Arc::clone(&entry.1);
             kept.push(entry);
             return Ok(segment);
         }
-        let segment = Arc::new(make(program, graph, environment, &mut kept)?);
+        let (segment, plan) = make(program, which, environment, &mut kept)?;
+        let segment = Arc::new(segment);
+        self.record(key, &segment, plan);
         if key.is_kept() {
             if kept.len() >= KEPT_MAX {
                 kept.remove(0);
             }
-            kept.push((key, Arc::clone(&segment)));
+            kept.push((key.clone(), Arc::clone(&segment)));
         }
         Ok(segment)
     }
@@ -164,13 +217,15 @@ fn reserve<E: Engine>(
     }
 }
 
+/// A segment, and for a cache its plan without what is packed, unless there are steps that cannot be kept.
 fn make<E: Engine>(
     program: &Program<E>,
-    graph: &Graph,
+    which: Which<'_>,
     environment: &Environment,
     kept: &mut Kept<E>,
-) -> Result<Segment<E>, CompileError> {
-    let Program { engine, model, limits, budget, .. } = program;
+) -> Result<(Segment<E>, Option<Vec<u8>>), CompileError> {
+    let Program { engine, limits, segments, budget, .. } = program;
+    let (model, graph) = (program.model()?, program.graph(which)?);
     let knows_values = environment.ready.values().any(|ready| matches!(ready, Ready::Known(_)));
     let mut list = straight::straighten(model, graph, environment, limits)?;
     propagate::propagate(&mut list);
@@ -201,10 +256,12 @@ fn make<E: Engine>(
     let estimate = engine.estimate(&plan);
     let peak = estimate.ready_bytes.saturating_add(estimate.making_bytes.max(estimate.run_bytes));
     let mut memory = reserve(kept, budget, Purpose::Plan, peak)?;
+    let recording = segments.is_recording() && plan.is_sound(limits);
+    let recorded = if recording { postcard::to_extend(&plan, Vec::new()).ok() } else { None };
     let prepared = Arc::new(engine.prepare(plan)?);
     let found = engine.footprint(&prepared).unwrap_or(estimate);
     memory.settle(found.ready_bytes)?;
-    Ok(Segment {
+    let segment = Segment {
         prepared,
         inputs,
         outputs,
@@ -214,5 +271,6 @@ fn make<E: Engine>(
         run_bytes: found.run_bytes,
         _memory: memory,
         is_first: environment.done.is_empty() && !knows_values,
-    })
+    };
+    Ok((segment, recorded))
 }

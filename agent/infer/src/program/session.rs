@@ -2,13 +2,15 @@
 
 use super::{
     Engine,
-    drive::{Program, Tensors, Warm},
-    probe,
+    drive::{Program, Tensors, Warm, Which},
+    file::{Decoded, ModelFile},
+    kept, probe,
     segments::{Key, Segments},
 };
 use crate::{
     backend::{LoadOptions, Model, Session, TensorInfo},
     binding::Binding,
+    cache::Slot,
     compile::{
         CompileError,
         straight::{Environment, Ready},
@@ -24,9 +26,6 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// What a node takes besides its constants, in the graph and in plans.
-const NODE_BYTES: u64 = 8 << 10;
-
 /// Makes a model of an ONNX file, which an engine runs.
 ///
 /// # Errors
@@ -38,18 +37,21 @@ pub fn load<E: Engine>(
 ) -> Result<Arc<dyn Model>, LoadError> {
     let name = engine.name();
     let limits = &options.limits;
-    let file = tract::open(source, limits, name)?;
-    let model = graph::decode(file, source)?;
     let budget = Budget::new(limits.memory_bytes_max);
-    let [here, away] = model.graph.constant_bytes();
-    // Packed, weights take at least about what they take in the file.
-    drop(budget.reserve(Purpose::Weights, here.saturating_add(away)).map_err(LoadError::Memory)?);
-    let file_bytes = source.in_memory().map_or(0, |bytes| bytes.len() as u64);
-    let held = here.saturating_add(file_bytes).saturating_add(model.graph.node_count() * NODE_BYTES);
-    let held = budget.reserve(Purpose::Weights, held).map_err(LoadError::Memory)?;
-    let limits = limits.clone();
-    let program = Program { engine, model, limits, segments: Segments::new(), budget, _held: held };
-    let binding = Binding { inputs: program.model.inputs.clone(), symbols: program.model.symbols.clone() };
+    let slot = options.cache.as_ref().zip(engine.packs_for());
+    let slot = slot.and_then(|(cache, engine)| Slot::new(cache, &engine, source, limits));
+    let engine = match slot.as_ref().and_then(Slot::read) {
+        Some(described) => match kept::restore(engine, described, (source, limits, &budget), slot.clone()) {
+            Ok(shared) => return Ok(Arc::new(ProgramModel(Arc::new(shared)))),
+            Err(engine) => engine,
+        },
+        None => engine,
+    };
+    let decoded = Decoded::of(source, limits, &budget, name)?;
+    let binding = Binding { inputs: decoded.model.inputs.clone(), symbols: decoded.model.symbols.clone() };
+    let file = ModelFile::read(source.clone(), decoded);
+    let segments = Segments::new(slot.is_some());
+    let program = Program { engine, file, limits: limits.clone(), segments, budget, slot: None };
     let free = binding.inputs.iter().any(|info| info.shape.is_empty() || info.shape.contains(&None));
     let first = first_segment(&program, &binding);
     let error = |error: CompileError| match error {
@@ -73,12 +75,17 @@ pub fn load<E: Engine>(
         Err(CompileError::Failed { .. }) if free => probe::outputs(&program, &binding),
         Err(e) => return Err(error(e)),
     };
-    let outputs = program.model.outputs.iter().enumerate().map(|(index, declared)| {
+    let declared = program.model().map_err(error)?.outputs.iter();
+    let outputs = declared.enumerate().map(|(index, declared)| {
         let planned = planned.as_ref().and_then(|outputs| outputs.get(index));
         output_info(declared, planned.map(|(_, datatype, shape)| (*datatype, shape.as_slice())), free)
     });
     let outputs = outputs.collect::<Result<_, _>>()?;
-    Ok(Arc::new(ProgramModel(Arc::new(Shared { program, binding, outputs, macs }))))
+    let shared = Arc::new(Shared { program, binding, outputs, macs });
+    if let Some(slot) = slot {
+        kept::keep(&shared, slot);
+    }
+    Ok(Arc::new(ProgramModel(shared)))
 }
 
 /// Whether an operator is known to programs, whatever the engine: here, or by tract.
@@ -99,7 +106,7 @@ fn first_segment<E: Engine>(
         environment.ready.insert(info.name.clone(), Ready::Live(info.datatype, shape));
     }
     let key = Key::of("", &environment, 0);
-    program.segments.get(program, &program.model.graph, key, &environment)
+    program.segments.get(program, Which::Whole, &key, &environment)
 }
 
 fn output_info(
@@ -126,11 +133,12 @@ fn output_info(
     Ok(TensorInfo { name: declared.name.clone(), datatype, shape })
 }
 
-struct Shared<E: Engine> {
-    program: Program<E>,
-    binding: Binding,
-    outputs: Vec<TensorInfo>,
-    macs: Option<u64>,
+/// A model: what runs it, and what callers are told.
+pub(super) struct Shared<E: Engine> {
+    pub(super) program: Program<E>,
+    pub(super) binding: Binding,
+    pub(super) outputs: Vec<TensorInfo>,
+    pub(super) macs: Option<u64>,
 }
 
 struct ProgramModel<E: Engine>(Arc<Shared<E>>);
@@ -150,6 +158,10 @@ impl<E: Engine> Model for ProgramModel<E> {
 
     fn macs(&self) -> Option<u64> {
         self.0.macs
+    }
+
+    fn is_from_cache(&self) -> bool {
+        self.0.program.slot.is_some()
     }
 }
 
@@ -194,7 +206,7 @@ impl<E: Engine> ProgramSession<E> {
         let Shared { program, binding, .. } = &*self.shared;
         let named = binding.inputs.iter().map(|info| info.name.clone());
         let given: Tensors = named.zip(inputs.iter().map(|tensor| Arc::new((*tensor).clone()))).collect();
-        let outputs = program.run(&program.model.graph, "", given, &mut self.warm, profile)?;
+        let outputs = program.run(Which::Whole, given, &mut self.warm, profile)?;
         if let Some(Warm { segment, .. }) = self.warm.as_ref().filter(|warm| warm.segment.is_whole()) {
             let place = |name: &String| binding.inputs.iter().position(|info| info.name == *name);
             let order: Option<Vec<usize>> = segment.inputs.iter().map(place).collect();
