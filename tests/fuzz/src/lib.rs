@@ -5,6 +5,7 @@
 //! fuzz` runs the same functions under libFuzzer.
 
 mod model;
+mod plan;
 mod targets;
 
 /// A target: its name, which is that of its folder under `corpus/`, and its function.
@@ -29,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("transfer", targets::transfer),
     ("headers", targets::headers),
     ("model", model::model),
+    ("plan", plan::plan),
 ];
 
 /// The function of a target.

@@ -1,7 +1,7 @@
 //! A model's file, loaded and run by the engine.
 
 use whimbrel_cpu::Cpu;
-use whimbrel_infer::{Backend, Datatype, ImportLimits, LoadOptions, Tensor, TensorInfo};
+use whimbrel_infer::{Backend, Datatype, ImportLimits, LoadOptions, Model, Tensor, TensorInfo};
 
 /// What a file may ask for here: little, since every input is to take milliseconds.
 const LIMITS: ImportLimits = ImportLimits {
@@ -15,13 +15,27 @@ const LIMITS: ImportLimits = ImportLimits {
     memory_bytes_max: 64 << 20,
 };
 
-/// Loads the bytes as a model; what loads is run twice, with free sizes 1 and then 3.
+/// Loads the bytes as a model; what loads is run.
 pub(crate) fn model(bytes: &[u8]) {
-    // A panic within tract becomes an error; a fuzzer's hook would end the process before.
+    quiet();
+    if let Ok(model) = Cpu.load(bytes, &options()) {
+        run(model.as_ref());
+    }
+}
+
+/// How models are loaded here.
+pub(crate) fn options() -> LoadOptions {
+    LoadOptions { limits: LIMITS, ..LoadOptions::default() }
+}
+
+/// Panics that are caught, within tract and in plans that hold untruths, become errors; a fuzzer's hook would end the process before.
+pub(crate) fn quiet() {
     #[cfg(feature = "libfuzzer")]
     std::panic::set_hook(Box::new(|_| {}));
-    let options = LoadOptions { limits: LIMITS, ..LoadOptions::default() };
-    let Ok(model) = Cpu.load(bytes, &options) else { return };
+}
+
+/// Runs a model twice, with free sizes 1 and then 3.
+pub(crate) fn run(model: &dyn Model) {
     let mut session = model.session();
     for size in [1, 3] {
         let inputs: Option<Vec<Tensor>> = model.inputs().iter().map(|info| tensor(info, size)).collect();
