@@ -4,7 +4,10 @@ use super::{super::parse, catalogue::Network, isa::Isa};
 use crate::command::output;
 use anyhow::{Result, bail};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 /// Share of the measured runs that come before them.
 const WARM_UP_SHARE: f64 = 0.2;
@@ -44,10 +47,34 @@ impl Runs {
 impl Agent {
     /// What `bench --json` prints, with a positive `median_ms`.
     pub(super) fn bench(&self, network: &Network, threads: u16, runs: Runs, isa: &Isa) -> Result<Value> {
+        self.bench_with(network, threads, runs, isa, &[])
+    }
+
+    /// The same of one run, with a plan cache in a folder.
+    pub(super) fn bench_cached(
+        &self,
+        network: &Network,
+        threads: u16,
+        isa: &Isa,
+        folder: &Path,
+    ) -> Result<Value> {
+        self.bench_with(network, threads, Runs::ONE, isa, &[OsStr::new("--plan-cache"), folder.as_os_str()])
+    }
+
+    fn bench_with(
+        &self,
+        network: &Network,
+        threads: u16,
+        runs: Runs,
+        isa: &Isa,
+        more: &[&OsStr],
+    ) -> Result<Value> {
         let mut command = isa.command(&self.path);
         command.arg("bench").arg(&network.path).args(["--json", "--backend", "cpu"]);
         command.args(["--threads", &threads.to_string()]);
-        command.args(["--runs", &runs.measured.to_string(), "--warmup", &runs.warm_up.to_string()]);
+        command
+            .args(["--runs", &runs.measured.to_string(), "--warmup", &runs.warm_up.to_string()])
+            .args(more);
         let value = parse(&output(&mut command)?)?;
         if value["median_ms"].as_f64().is_none_or(|ms| ms <= 0.0) {
             bail!("whimbrel-agent bench printed no median_ms: {value}");

@@ -3,12 +3,13 @@
 use super::{
     super::stats::{Ratio, number},
     agent::Runs,
-    goals,
+    catalogue, goals,
     peer::{Engine, Peer},
     speed::Setting,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use std::fs;
 
 /// Processes started of each engine; each loads once and runs once.
 const STARTS_MAX: usize = 5;
@@ -18,15 +19,21 @@ pub(super) fn measure(setting: Setting) -> Result<Value> {
     let Setting { bench, network, threads, isa } = setting;
     let mut ours = Vec::new();
     let mut peers = Vec::new();
+    let mut again = Vec::new();
+    // The first one leaves what the others load.
+    let folder = catalogue::cache().join("plans");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    bench.agent.bench_cached(network, threads, isa, &folder)?;
     for _ in 0..bench.options.rounds.min(STARTS_MAX) {
         ours.push(bench.agent.bench(network, threads, Runs::ONE, isa)?);
+        again.push(bench.agent.bench_cached(network, threads, isa, &folder)?);
         let mut peer = Peer::start(Engine::Ort, network, threads, isa, &bench.python)?;
         let mut figures = peer.memory()?;
         figures["load_ms"] = json!(peer.load_ms);
         peers.push(figures);
     }
     let load = ratio(&ours, "load_ms", &peers, "load_ms");
-    let cached = ratio(&ours, "cached_load_ms", &peers, "load_ms");
+    let cached = ratio(&again, "cached_load_ms", &peers, "load_ms");
     let memory = ratio(&ours, "peak_rss_bytes", &peers, "peak_rss_bytes");
     let named = |ratio: Option<Ratio>, unit, goal| ratio.map(|ratio| ratio.fields(unit, Some(goal)));
     let mut row = Map::new();
