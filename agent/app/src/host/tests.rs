@@ -149,3 +149,35 @@ async fn a_version_beyond_the_memory_of_its_model_is_refused_for_that() {
     assert_eq!(reason.kind, ReasonKind::Memory, "{reason:?}");
     assert!(reason.detail.contains("the model's budget is 1000 bytes"), "{reason:?}");
 }
+
+#[tokio::test]
+async fn a_bundle_leaves_its_plan_beside_it_and_takes_it_along() {
+    let dir = tempfile::tempdir().expect("folder");
+    let bundle = install(dir.path(), 1);
+    let plans = || {
+        let names =
+            std::fs::read_dir(&bundle.dir).expect("lists").map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("plan~")).collect::<Vec<_>>()
+    };
+    let (first, registry, _) = host(dir.path());
+    first.self_test(&bundle).await.expect("passes");
+    first.serve(&bundle, None).await.expect("serves");
+    let name = &bundle.manifest.name;
+    let answer = ask(&registry, &first, name, image(0)).answer.outputs;
+    for _ in 0..200 {
+        if plans().iter().any(|name| !name.ends_with(".new")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(plans().len(), 1, "{:?}", plans());
+    assert_eq!(InstalledBundle::open(&bundle.dir).expect("as it was installed"), bundle);
+    let (second, registry, _) = host(dir.path());
+    assert!(second.inner.load(&bundle).expect("loads").model().is_from_cache());
+    second.self_test(&bundle).await.expect("passes");
+    second.serve(&bundle, None).await.expect("serves");
+    assert_eq!(ask(&registry, &second, name, image(0)).answer.outputs, answer);
+    Slots::new(Arc::new(Files), &dir.path().join("models")).retain(name, &[]).expect("removes");
+    assert!(!bundle.dir.exists());
+}

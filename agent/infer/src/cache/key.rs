@@ -60,7 +60,7 @@ impl PlanCache {
     pub(super) fn key(&self, engine: &str, source: &Source, limits: &ImportLimits) -> Option<Vec<u8>> {
         // What a model may take of memory is asked whenever it is loaded, and changes no plan.
         let limits = ImportLimits { memory_bytes_max: 0, ..limits.clone() };
-        let mut key = format!("{engine}\n{limits:?}\n");
+        let mut key = format!("{engine}\n{limits:?}\n{} bytes\n", source.len());
         match self.digest {
             Some(digest) => digest.iter().try_for_each(|byte| write!(key, "{byte:02x}")).ok()?,
             None => key.push_str(source.stamp()?),

@@ -86,8 +86,9 @@ pub(super) fn keep<E: Engine>(shared: &Arc<Shared<E>>, slot: Slot) {
         );
         return;
     }
-    let shared = Arc::clone(shared);
-    slot.write_later(move || written(&shared, recorded));
+    // A model that is gone by then was refused or replaced, and its folder may be about to go.
+    let shared = Arc::downgrade(shared);
+    slot.write_later(move || written(&*shared.upgrade()?, recorded));
 }
 
 fn written<E: Engine>(shared: &Shared<E>, recorded: Vec<Recorded<E>>) -> Option<Written> {
