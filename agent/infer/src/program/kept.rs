@@ -94,6 +94,7 @@ pub(super) fn keep<E: Engine>(shared: &Arc<Shared<E>>, slot: Slot) {
 fn written<E: Engine>(shared: &Shared<E>, recorded: Vec<Recorded<E>>) -> Option<Written> {
     let Shared { program, binding, outputs, macs } = shared;
     let segment = |Recorded { key, segment, plan }: Recorded<E>| {
+        let segment = segment.upgrade()?;
         Some(SegmentRecord {
             live: key.live,
             inputs: segment.inputs.clone(),

@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 /// Segments kept, those of inner graphs included.
@@ -116,7 +116,8 @@ pub(super) struct Segments<E: Engine> {
 /// A segment for a cache.
 pub(super) struct Recorded<E: Engine> {
     pub(super) key: Key,
-    pub(super) segment: Arc<Segment<E>>,
+    /// Gone where it had to make way.
+    pub(super) segment: Weak<Segment<E>>,
     /// Its plan, without what was packed.
     pub(super) plan: Vec<u8>,
 }
@@ -149,7 +150,7 @@ impl<E: Engine> Segments<E> {
         if let Some(plan) = plan.filter(|_| segment.is_whole())
             && let Some(list) = &mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
         {
-            list.push(Recorded { key: key.clone(), segment: Arc::clone(segment), plan });
+            list.push(Recorded { key: key.clone(), segment: Arc::downgrade(segment), plan });
         }
     }
 
